@@ -50,7 +50,7 @@ impl Generator {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;
         self.state ^= self.state >> 27;
@@ -60,7 +60,7 @@ impl Generator {
     /// A number below `bound`, which must not be 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "nothing lies below 0");
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number in `range`, both ends included.
@@ -76,7 +76,7 @@ impl Generator {
 
     /// Bytes, as many as some number in `length` (end excluded).
     pub fn bytes(&mut self, length: Range<usize>) -> Vec<u8> {
-        self.vec(length, |g| g.next() as u8)
+        self.vec(length, |g| g.number() as u8)
     }
 
     /// Items made by `make`, as many as some number in `length` (end excluded).
@@ -107,7 +107,7 @@ mod tests {
         let mut a = Generator::new(7);
         let mut b = Generator::new(7);
         assert_eq!(a.bytes(0..100), b.bytes(0..100));
-        assert_ne!(Generator::new(1).next(), Generator::new(2).next());
+        assert_ne!(Generator::new(1).number(), Generator::new(2).number());
     }
 
     #[test]
