@@ -1,2 +1,43 @@
-//! The executable.
-fn main() {}
+//! The project's own chores: `cargo xtask <command>`.
+//!
+//! A command is a file with a `run`, and a line in [`COMMANDS`].
+
+mod codegen;
+
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+
+struct Command {
+    name: &'static str,
+    doc: &'static str,
+    run: fn(&[String]) -> anyhow::Result<ExitCode>,
+}
+
+const COMMANDS: &[Command] = &[Command {
+    name: "codegen",
+    doc: "write the Rust of crates/proto/proto; with --check, only say whether it is stale",
+    run: codegen::run,
+}];
+
+#[expect(clippy::print_stderr, reason = "a chore talks to whoever started it")]
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let command = arguments.first().and_then(|name| COMMANDS.iter().find(|c| c.name == name));
+    let Some(command) = command else {
+        eprintln!("usage: cargo xtask <command>\n");
+        for Command { name, doc, .. } in COMMANDS {
+            eprintln!("  {name:<10} {doc}");
+        }
+        return ExitCode::from(2);
+    };
+    (command.run)(&arguments[1..]).unwrap_or_else(|error| {
+        eprintln!("{}: {error:#}", command.name);
+        ExitCode::FAILURE
+    })
+}
+
+/// The folder that holds the workspace.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies below the root")
+}
