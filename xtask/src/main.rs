@@ -2,7 +2,10 @@
 //!
 //! A command is a file with a `run`, and a line in [`COMMANDS`].
 
+mod ci;
 mod codegen;
+#[cfg(test)]
+mod tidy;
 
 use std::env;
 use std::path::Path;
@@ -14,11 +17,14 @@ struct Command {
     run: fn(&[String]) -> anyhow::Result<ExitCode>,
 }
 
-const COMMANDS: &[Command] = &[Command {
-    name: "codegen",
-    doc: "write the Rust of crates/proto/proto; with --check, only say whether it is stale",
-    run: codegen::run,
-}];
+const COMMANDS: &[Command] = &[
+    Command { name: "ci", doc: "what a change must pass", run: ci::run },
+    Command {
+        name: "codegen",
+        doc: "write the Rust of crates/proto/proto; with --check, only say whether it is stale",
+        run: codegen::run,
+    },
+];
 
 #[expect(clippy::print_stderr, reason = "a chore talks to whoever started it")]
 fn main() -> ExitCode {
