@@ -6,8 +6,8 @@
 //!
 //! # Invariants
 //!
-//! - An inbox holds at most its bound; what does not fit stays with the sender, who refuses it.
-//! - After [`Inbox::take`] returned nothing, the next push wakes the receiver.
+//! - An inbox admits work up to its bound; what does not fit stays with the sender, who refuses it.
+//! - After [`Inbox::take`] found nothing, the next push wakes the receiver.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -87,6 +87,19 @@ impl<T> Inbox<T> {
             self.rouse();
         }
         Ok(())
+    }
+
+    /// Adds what follows from work that was admitted before: the bound was applied there, and losing
+    /// it would leave that work hanging.
+    pub fn push_admitted(&self, items: impl IntoIterator<Item = T>) {
+        let mut shared = self.lock();
+        let was_empty = shared.items.is_empty();
+        shared.items.extend(items);
+        let woken = was_empty && !shared.items.is_empty();
+        drop(shared);
+        if woken {
+            self.rouse();
+        }
     }
 
     /// Swaps all that waits into `into`, which must be empty; its old buffer serves the next senders.
