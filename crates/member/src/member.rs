@@ -24,8 +24,8 @@ use std::mem;
 use bytes::Bytes;
 use proto::error::Error;
 use raft::{
-    ConfChange, Context, Dropped, EntryKind, Index, Input, Message, Node, NodeId, PersistId, Reason,
-    RoleKind, Snapshot,
+    ConfChange, Context, Dropped, EntryKind, Index, Input, Message, Node, NodeId, PersistId,
+    Reason, RoleKind, Snapshot,
 };
 
 /// A command on its way into the log.
@@ -54,13 +54,22 @@ pub enum Event {
     Persisted(PersistId),
     Applied(Index),
     /// What the conf change at `index` came to when it was applied; `None` if it was refused.
-    ConfChangeApplied { index: Index, change: Option<ConfChange> },
+    ConfChangeApplied {
+        index: Index,
+        change: Option<ConfChange>,
+    },
     /// A checkpoint holds all up to here: the log before it is needed only by slow followers.
     Compact(Index),
     TransferLeader(NodeId),
     Unreachable(NodeId),
-    SnapshotTaken { to: NodeId, snapshot: Snapshot },
-    SnapshotSent { node: NodeId, ok: bool },
+    SnapshotTaken {
+        to: NodeId,
+        snapshot: Snapshot,
+    },
+    SnapshotSent {
+        node: NodeId,
+        ok: bool,
+    },
     Campaign,
 }
 
@@ -99,7 +108,6 @@ pub struct View {
 }
 
 /// A cluster member, without its threads.
-#[derive(Debug)]
 pub struct Member {
     node: Node,
     reads: BTreeMap<u64, ReadTicket>,
@@ -117,7 +125,13 @@ impl Member {
     /// `contexts_from` starts the names of this member's reads; no earlier start may have used it
     /// or one above it.
     pub fn new(node: Node, contexts_from: u64) -> Self {
-        Self { node, reads: BTreeMap::new(), next_context: contexts_from, settling: None, settled: None }
+        Self {
+            node,
+            reads: BTreeMap::new(),
+            next_context: contexts_from,
+            settling: None,
+            settled: None,
+        }
     }
 
     /// Feeds the member one event. Its duties are added to `effects`.
@@ -155,15 +169,16 @@ impl Member {
     /// What ports and status pages are shown.
     pub fn view(&self) -> View {
         let status = self.node.status();
+        let conf = self.node.conf_state();
         let is_leader = status.role == RoleKind::Leader;
         View {
             term: status.term.0,
             leader: status.leader.map_or(0, NodeId::get),
             is_leader,
-            is_learner: status.is_learner,
+            is_learner: conf.is_learner(status.id),
             commit: status.commit.0,
             last: status.last.0,
-            lone: is_leader && self.settled == Some(status.term) && status.has_one_voter,
+            lone: is_leader && self.settled == Some(status.term) && conf.has_one_voter(),
         }
     }
 
