@@ -133,6 +133,8 @@ pub struct Split {
 pub enum SplitError {
     /// It is no protobuf.
     Malformed(prost::DecodeError),
+    /// It ends within its request.
+    Truncated,
     /// It holds no request; perhaps one, in this field, that only later versions know.
     NoBody { unknown_field: Option<u32> },
     /// It holds two; nobody writes such.
@@ -149,6 +151,7 @@ impl fmt::Display for SplitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SplitError::Malformed(error) => error.fmt(f),
+            SplitError::Truncated => f.write_str("a request that ends too early"),
             SplitError::NoBody { unknown_field: None } => f.write_str("a request without a body"),
             SplitError::NoBody { unknown_field: Some(field) } => {
                 write!(f, "a request of a kind we do not know: field {field}")
@@ -203,13 +206,8 @@ fn take(rest: &mut Bytes) -> Result<Bytes, SplitError> {
     let len = encoding::decode_varint(rest)?;
     match usize::try_from(len) {
         Ok(len) if len <= rest.len() => Ok(rest.split_to(len)),
-        Ok(_) | Err(_) => Err(SplitError::Malformed(underflow())),
+        Ok(_) | Err(_) => Err(SplitError::Truncated),
     }
-}
-
-/// The error prost gives for bytes that end too early, which only it can make.
-fn underflow() -> prost::DecodeError {
-    encoding::decode_varint(&mut Bytes::new()).expect_err("nothing holds no number")
 }
 
 /// Protobuf lets a message come in pieces, and joins them end to end. Nobody writes such, but it

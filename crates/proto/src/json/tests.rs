@@ -70,6 +70,8 @@ fn any_text_is_read_as_an_integer_or_refused() {
         match (integer(&text), float) {
             (Some(number), Some(float)) => assert_eq!(number as f64, float, "{text}"),
             (Some(number), None) => panic!("{text} is no number, and was read as {number}"),
+            // A tiny one looks whole, for a float rounds it to 0.
+            (None, Some(0.0)) => assert!(text.contains("e-") || text.contains("E-"), "{text}"),
             (None, Some(float)) => assert!(float.abs() >= 1e19, "{text} was refused"),
             (None, None) => {}
         }
