@@ -1,1 +1,1 @@
-//! Under construction.
+//! The shell of a member: threads, sockets, and everything that knows the time.
