@@ -35,6 +35,8 @@ mod journal;
 mod output;
 mod sample;
 mod seldom;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::cell::Cell;

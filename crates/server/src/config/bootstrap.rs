@@ -89,21 +89,21 @@ impl Bootstrap {
             Ok(_) => "the addresses differ".to_owned(),
             Err(e) => e,
         };
-        let missing = |from: &[Url], of: &[Url]| -> Vec<String> {
-            let missing = of.iter().filter(|url| !from.contains(url));
-            missing.map(|url| format!("{}={url}", self.name)).collect()
+        let missing = |from: &[Url], of: &[Url]| -> Vec<Url> {
+            of.iter().filter(|url| !from.contains(url)).cloned().collect()
         };
         let unadvertised = missing(advertised, listed);
         if !unadvertised.is_empty() {
+            let pairs = unadvertised.iter().map(|url| format!("{}={url}", self.name));
             return Err(format!(
                 "--initial-cluster has {} but missing from --initial-advertise-peer-urls={} ({reason})",
-                unadvertised.join(","),
+                pairs.collect::<Vec<_>>().join(","),
                 join(advertised)
             ));
         }
         Err(format!(
-            "--initial-advertise-peer-urls has {} but missing from --initial-cluster={} ({reason})",
-            join(advertised),
+            "--initial-advertise-peer-urls has {} but missing from --initial-cluster={}",
+            join(&missing(listed, advertised)),
             self.initial_cluster
         ))
     }

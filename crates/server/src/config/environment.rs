@@ -37,9 +37,8 @@ pub(super) fn read(
         }
         match table::all().find(|flag| flag.variable() == *key) {
             Some(flag) if raw.said.contains(flag.name) => mistakes.push(format!(
-                "conflicting environment variable {key} is shadowed by corresponding command-line \
-                 flag --{} (either unset environment variable or disable flag)",
-                flag.name
+                "conflicting environment variable is shadowed by corresponding command-line flag \
+                 (either unset environment variable or disable flag): {key}"
             )),
             Some(flag) if !value.is_empty() => {
                 if let Err(e) = (flag.set)(raw, value) {
@@ -58,7 +57,7 @@ pub(super) fn read(
             Some(_) | None => notices.push(Notice::new(
                 Level::Warn,
                 "unrecognized environment variable",
-                [("environment-variable", format!("{key}={value}"))],
+                [("environment-variable", key.clone())],
             )),
         }
     }
@@ -67,5 +66,9 @@ pub(super) fn read(
 
 /// A value as the log may have it: what is secret stays so.
 fn shown(key: &str, value: &str) -> String {
-    if key.ends_with("_PASSWORD") { "(not shown)".into() } else { value.to_owned() }
+    if key.ends_with("_PASSWORD") || key.ends_with("_USER") {
+        "(not shown)".into()
+    } else {
+        value.to_owned()
+    }
 }

@@ -13,6 +13,7 @@
 //! says so. `null` says nothing.
 
 use serde_json::{Map, Value};
+use serde_saphyr::DuplicateKeyPolicy;
 
 use super::Notice;
 use super::raw::RawConfig;
@@ -47,7 +48,13 @@ fn parse(bytes: &[u8]) -> Parsed<Map<String, Value>> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#')) {
         return Ok(Map::new());
     }
-    match serde_saphyr::from_str(text) {
+    let options = serde_saphyr::options! {
+        // YAML 1.1, as etcd reads it: `off` is false, 010 is 8, and of equal keys the last wins.
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
+        legacy_octal_numbers: true,
+        with_snippet: false,
+    };
+    match serde_saphyr::from_str_with_options(text, options) {
         Ok(Value::Object(root)) => Ok(root),
         Ok(Value::Null) => Ok(Map::new()),
         Ok(_) => Err("configuration file: expected keys with values".into()),
@@ -128,10 +135,8 @@ fn as_typed(kind: Kind, value: &Value) -> Parsed<String> {
             None => Err("expected a whole number of nanoseconds".into()),
         },
         (Kind::Text, Value::String(text)) => Ok(text.clone()),
-        // Unquoted, `5` and `true` are no texts, but what is meant is clear.
-        (Kind::Text, Value::Number(number)) => Ok(number.to_string()),
-        (Kind::Text, Value::Bool(on)) => Ok(on.to_string()),
-        (Kind::Text, _) => Err("expected a text".into()),
+        // A number is not the text it was written as: 010 would be 8.
+        (Kind::Text, _) => Err("expected a text, between quotes".into()),
         (Kind::List, Value::Array(items)) => {
             let texts = items.iter().map(|item| as_typed(Kind::Text, item));
             Ok(texts.collect::<Parsed<Vec<_>>>()?.join(","))

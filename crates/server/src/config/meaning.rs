@@ -346,7 +346,8 @@ impl Check<'_> {
         let said = &raw.initial_cluster;
         let stale = said == DEFAULT_CLUSTER && raw.name != DEFAULT_NAME;
         let initial_cluster = if said.is_empty() || stale {
-            let pairs = advertise_peer.iter().map(|url| format!("{}={url}", raw.name));
+            let name = if raw.name.is_empty() { DEFAULT_NAME } else { &raw.name };
+            let pairs = advertise_peer.iter().map(|url| format!("{name}={url}"));
             pairs.collect::<Vec<_>>().join(",")
         } else {
             said.clone()

@@ -124,7 +124,8 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     text("v2-deprecation", "write-only", "Accepted, and without effect. Deprecated.", |_, v| {
         check_v2_deprecation(v)
-    }),
+    })
+    .not_in_file(),
 ];
 
 /// Stages of the v2 store's removal, which is over: only their names are checked.
