@@ -145,9 +145,11 @@ impl Member {
         Some(apply)
     }
 
-    /// Saves the state, so that the log up to it may go.
+    /// Saves the state, so that the log up to it may go. An installed snapshot is not saved before
+    /// the log on disk has taken it: the state would begin where no log leads to.
     pub(crate) fn save(&mut self) {
-        if self.state.applied >= self.disk.base.index {
+        let last = self.disk.base.index.0 + self.disk.entries.len() as u64;
+        if (self.disk.base.index.0..=last).contains(&self.state.applied.0) {
             self.disk.state = self.state.clone();
         }
     }

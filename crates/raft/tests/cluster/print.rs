@@ -45,8 +45,9 @@ fn body(body: &Body) -> String {
         Body::Vote { pre: _, last, transfer } => {
             format!("{kind} last={last}{}", if *transfer { " transfer" } else { "" })
         }
-        Body::VoteReply { pre: _, granted } => {
-            format!("{kind} {}", if *granted { "yes" } else { "no" })
+        Body::VoteReply { pre: _, granted: true, committed: _ } => format!("{kind} yes"),
+        Body::VoteReply { pre: _, granted: false, committed } => {
+            format!("{kind} no commit={committed}")
         }
         Body::Heartbeat { commit, context } => format!("{kind} commit={commit}{}", round(context)),
         Body::HeartbeatReply { context } => format!("{kind}{}", round(context)),

@@ -453,9 +453,11 @@ impl Stage {
                 last: id_of("last"),
                 transfer: has("transfer"),
             },
-            "VoteReply" | "PreVoteReply" => {
-                Body::VoteReply { pre: *kind == "PreVoteReply", granted: has("yes") }
-            }
+            "VoteReply" | "PreVoteReply" => Body::VoteReply {
+                pre: *kind == "PreVoteReply",
+                granted: has("yes"),
+                committed: id_of("commit"),
+            },
             "Heartbeat" => Body::Heartbeat { commit: index("commit"), context: context() },
             "HeartbeatReply" => Body::HeartbeatReply { context: context() },
             "AppendReply" if field("no").is_some() => {

@@ -15,7 +15,7 @@ use crate::oracle::Oracle;
 /// Members that may ever exist.
 const NODES_MAX: u64 = 6;
 /// Things that happen before the world turns kind.
-const EVENTS: usize = 2_500;
+const EVENTS: usize = 5_000;
 /// Messages under way; of more, some are lost.
 const FLYING_MAX: usize = 200;
 /// Rounds a kind world has for electing a leader and bringing everyone up to date.
@@ -318,7 +318,7 @@ impl<'a> World<'a> {
             }
             self.restart(name);
             self.step(name, Input::Tick);
-            if round % 16 == 0 {
+            if round.is_multiple_of(16) {
                 self.propose(name);
                 self.read(name);
             }
@@ -341,7 +341,7 @@ impl<'a> World<'a> {
             }
         }
         // Snapshots got there or were lost long ago.
-        if round % 4 == 0 {
+        if round.is_multiple_of(4) {
             for on in (1..=NODES_MAX).map(id) {
                 for node in (1..=NODES_MAX).map(id) {
                     self.step(on, Input::SnapshotSent { node, ok: false });
