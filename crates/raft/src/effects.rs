@@ -62,7 +62,8 @@ pub enum Input {
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Install it in place of the state, and drop the log before it. Comes before `append` and
-    /// `commit`, and voids what was handed out earlier.
+    /// `commit`, and voids what was handed out earlier. The log is told of it (durably) before
+    /// the state is saved with it: a state ahead of its log cannot be started from.
     pub snapshot: Option<Snapshot>,
     /// Write these; an index that was written before replaces it and all that followed.
     pub append: Vec<Entry>,
@@ -134,6 +135,8 @@ pub enum Reason {
     NoLeader,
     /// Leadership is being handed over.
     Transferring,
+    /// This leader is no voter any more, and looks for another.
+    Removed,
     /// Too much waits already.
     Overloaded,
     /// The leader that was asked leads no more.

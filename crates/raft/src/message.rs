@@ -7,7 +7,7 @@
 //! Append          MsgApp            index, logTerm, entries, commit
 //! AppendReply     MsgAppResp        index | reject, index, rejectHint, logTerm
 //! Vote            MsgVote, MsgPreVote            index, logTerm, context "CampaignTransfer"
-//! VoteReply       MsgVoteResp, MsgPreVoteResp    reject
+//! VoteReply       MsgVoteResp, MsgPreVoteResp    reject (ours also: commit, logTerm)
 //! Heartbeat       MsgHeartbeat      commit, context
 //! HeartbeatReply  MsgHeartbeatResp  context
 //! Snapshot        MsgSnap           snapshot
@@ -59,6 +59,10 @@ pub enum Body {
     VoteReply {
         pre: bool,
         granted: bool,
+        /// What the voter knows to be committed; 0@0 from etcd's members, who do not say. A
+        /// candidate that lacks only this knowledge gets it here: it may be that those who had
+        /// it were removed by what they know, and no leader is left to tell.
+        committed: EntryId,
     },
     /// The leader is alive. `commit` never exceeds what the receiver is known to hold.
     Heartbeat {

@@ -145,7 +145,9 @@ impl Progress {
                 }
                 self.become_probe();
             }
-            Flow::Probe | Flow::Snapshot { .. } => {
+            // What it lacks is under way already.
+            Flow::Snapshot { .. } => return false,
+            Flow::Probe => {
                 if self.next.before() != rejected {
                     return false;
                 }

@@ -4,7 +4,7 @@
 //!
 //! - Each conf change handed out is answered, in order, before what follows it counts as applied.
 //! - A change older than the snapshot the configuration came with is history.
-//! - A leader that no longer votes no longer leads.
+//! - A leader that no longer votes looks for another: `Leader::retire`.
 
 use crate::effects::Dropped;
 use crate::membership::ConfChange;
@@ -33,9 +33,6 @@ impl Node {
         let core = &mut self.core;
         match &mut self.role {
             Role::Leader(leader) => {
-                if !core.conf.is_voter(core.id()) {
-                    return self.become_follower(self.core.term, None);
-                }
                 leader.follow_conf(core);
                 if leader.heir.is_some_and(|heir| !core.conf.is_voter(heir)) {
                     leader.heir = None;
@@ -43,6 +40,7 @@ impl Node {
                 leader.on_quorum_moved(core);
                 leader.feed(core);
                 leader.answer_confirmed(core);
+                leader.retire(core);
             }
             Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } => {}
         }

@@ -95,6 +95,17 @@ impl Core {
         self.conf.is_voter(self.id()) && self.installing.is_none()
     }
 
+    /// Whether this member is the majority of everything.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.conf.has_one_voter() && self.conf.is_voter(self.id())
+    }
+
+    /// The last entry known to be committed.
+    pub(crate) fn committed(&self) -> EntryId {
+        let index = self.log.commit();
+        EntryId::new(index, self.log.term_at(index).unwrap_or_default())
+    }
+
     pub(crate) fn has_committed_in_term(&self) -> bool {
         self.log.term_at(self.log.commit()) == Some(self.term)
     }

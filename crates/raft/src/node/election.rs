@@ -78,7 +78,11 @@ impl Node {
         }
     }
 
-    pub(super) fn on_vote_reply(&mut self, from: NodeId, granted: bool) {
+    pub(super) fn on_vote_reply(&mut self, from: NodeId, granted: bool, committed: EntryId) {
+        // True whoever says it and in whatever term.
+        if self.core.log.holds(committed) {
+            self.core.log.commit_to(committed.index);
+        }
         match &mut self.role {
             Role::PreCandidate { votes } | Role::Candidate { votes } => {
                 votes.entry(from).or_insert(granted);
@@ -141,6 +145,7 @@ impl Node {
     pub(super) fn on_vote(&mut self, from: NodeId, term: Term, pre: bool, last: EntryId) {
         let leader = self.leader();
         let core = &mut self.core;
+        let committed = core.committed();
         let free = core.vote == Some(from)
             || (core.vote.is_none() && leader.is_none())
             || (pre && term > core.term);
@@ -150,9 +155,13 @@ impl Node {
                 core.vote = Some(from);
             }
             // In the term it was asked for: a pre-candidate is ahead of its own.
-            core.send_when_durable(from, term, Body::VoteReply { pre, granted: true });
+            core.send_when_durable(from, term, Body::VoteReply { pre, granted: true, committed });
         } else {
-            core.send_when_durable(from, core.term, Body::VoteReply { pre, granted: false });
+            core.send_when_durable(
+                from,
+                core.term,
+                Body::VoteReply { pre, granted: false, committed },
+            );
         }
     }
 

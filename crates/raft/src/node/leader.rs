@@ -6,6 +6,9 @@
 //!   what follows them (the paper's figure 8).   (`advance_commit`)
 //! - One change of membership at a time: none is taken in before the last has been applied.
 //! - While leadership is being handed over nothing is taken in, so that the heir can catch up.
+//! - A leader that is no voter any more counts others only, takes nothing in, and hands over. It
+//!   must not just step down: those who have not heard of its removal may need its vote, and get
+//!   none while its log is the longest.
 //!
 //! # Not here
 //!
@@ -88,6 +91,7 @@ impl Leader {
             }
             // The heir had its time.
             self.heir = None;
+            self.retire(core);
         }
         self.since_heartbeat += 1;
         if self.since_heartbeat >= core.config.heartbeat_ticks {
@@ -130,6 +134,9 @@ impl Leader {
         mut entries: Vec<Proposal>,
         own: bool,
     ) -> Result<(), Reason> {
+        if !core.conf.is_voter(core.id()) {
+            return Err(Reason::Removed);
+        }
         if self.heir.is_some() {
             return Err(Reason::Transferring);
         }
@@ -335,6 +342,17 @@ impl Leader {
             core.send(to, Body::TimeoutNow);
         } else {
             send_append(core, peer, true);
+        }
+    }
+
+    /// Hands over to whoever is furthest, once this leader is no voter any more.
+    pub(crate) fn retire(&mut self, core: &mut Core) {
+        if core.conf.is_voter(core.id()) || self.heir.is_some() {
+            return;
+        }
+        let voters = self.peers.iter().rev().filter(|peer| core.conf.is_voter(peer.node));
+        if let Some(to) = voters.max_by_key(|peer| peer.matched).map(|peer| peer.node) {
+            self.on_transfer(core, to);
         }
     }
 }

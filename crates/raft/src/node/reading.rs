@@ -16,7 +16,7 @@ impl Leader {
             drop_read(core, read, Reason::Overloaded);
         } else if !core.has_committed_in_term() {
             self.reads.postpone(read);
-        } else if core.conf.has_one_voter() {
+        } else if core.is_alone() {
             answer(core, read, core.log.commit());
         } else {
             self.reads.ask(read, core.log.commit());

@@ -41,7 +41,8 @@ impl Node {
             }
             // It could not win, and must learn why.
             Body::Vote { pre: true, .. } => {
-                let reply = Body::VoteReply { pre: true, granted: false };
+                let committed = self.core.committed();
+                let reply = Body::VoteReply { pre: true, granted: false, committed };
                 self.core.send_when_durable(m.from, term, reply);
             }
             Body::Append { .. }
@@ -64,7 +65,7 @@ impl Node {
         match &m.body {
             Body::Vote { transfer: false, .. } if self.is_loyal() => return false,
             // These are about a term that may never come.
-            Body::Vote { pre: true, .. } | Body::VoteReply { pre: true, granted: true } => {}
+            Body::Vote { pre: true, .. } | Body::VoteReply { pre: true, granted: true, .. } => {}
             Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot(_) => {
                 self.become_follower(m.term, Some(m.from));
             }
@@ -115,14 +116,14 @@ impl Node {
                 panic!("{from} also leads {term}")
             }
 
-            (Role::PreCandidate { .. }, Body::VoteReply { pre: true, granted }) => {
+            (Role::PreCandidate { .. }, Body::VoteReply { pre: true, granted, committed }) => {
                 // A yes to the question before last is none to this one.
                 if !granted || term == core.term.next() {
-                    self.on_vote_reply(from, granted);
+                    self.on_vote_reply(from, granted, committed);
                 }
             }
-            (Role::Candidate { .. }, Body::VoteReply { pre: false, granted }) => {
-                self.on_vote_reply(from, granted);
+            (Role::Candidate { .. }, Body::VoteReply { pre: false, granted, committed }) => {
+                self.on_vote_reply(from, granted, committed);
             }
             // The round these answer is over: won, lost, or left.
             (Role::PreCandidate { .. }, Body::VoteReply { pre: false, .. })
