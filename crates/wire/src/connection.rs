@@ -31,6 +31,7 @@ use crate::frame::{self, ErrorCode, HEADER_SIZE, Header, Kind, PREFACE, StreamId
 use crate::head::Metadata;
 use crate::hpack::Decoder;
 use crate::limits::Limits;
+use crate::memo::Memo;
 use crate::output::Output;
 use crate::response::Blocks;
 use crate::stream::{Ending, Recent, Streams};
@@ -83,6 +84,7 @@ pub struct Connection {
     /// A header block that is not whole yet.
     block: Option<Block>,
     decoder: Decoder,
+    memo: Memo,
     blocks: Blocks,
     streams: Streams,
     recent: Recent,
@@ -166,6 +168,7 @@ impl Connection {
             partial: Vec::new(),
             block: None,
             decoder: Decoder::new(limits.table_size_max, router),
+            memo: Memo::default(),
             blocks: Blocks::new(),
             streams: Streams::default(),
             recent: Recent::new(),
@@ -386,15 +389,17 @@ impl Connection {
     /// Forgets a stream; true if the caller knows of it.
     fn forget(&mut self, stream: StreamId, ending: Ending) -> bool {
         self.recent.note(stream, ending);
-        let Some(gone) = self.streams.remove(stream) else { return false };
+        let Some(gone) = self.streams.get(stream) else { return false };
+        let announced = gone.announced;
         self.buffered -= gone.buffered();
         if gone.ready {
             self.ready.retain(|&id| id != stream);
         }
+        self.streams.remove(stream);
         if self.phase == Phase::Drained && self.streams.is_empty() {
             self.phase = Phase::Closed;
         }
-        gone.announced
+        announced
     }
 
     /// Counts what a peer may not do too often.

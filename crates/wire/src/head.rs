@@ -50,7 +50,7 @@ pub(crate) enum Verdict {
     TooLarge,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) streaming: bool,
@@ -206,6 +206,43 @@ impl<'a> Head<'a> {
 const BOMB_FACTOR: usize = 4;
 
 impl Sink for Head<'_> {
+    #[inline]
+    fn known(&mut self, tag: Tag, size: usize) -> bool {
+        if self.size + size > self.size_max {
+            return false;
+        }
+        match tag {
+            Tag::MethodPost => self.see(METHOD),
+            Tag::Scheme => self.see(SCHEME),
+            Tag::Authority => self.see(AUTHORITY),
+            Tag::Path(route @ (Route::Unary(_) | Route::Streaming(_))) => {
+                self.see(PATH);
+                self.route = route;
+            }
+            Tag::ContentTypeGrpc => {
+                self.seen |= REGULAR;
+                self.content_type = ContentType::Grpc;
+            }
+            Tag::Ignored => self.seen |= REGULAR,
+            Tag::Path(Route::UnknownMethod | Route::UnknownService)
+            | Tag::MethodOther
+            | Tag::ContentTypeOther
+            | Tag::ContentLength
+            | Tag::Timeout
+            | Tag::EncodingIdentity
+            | Tag::EncodingGzip
+            | Tag::EncodingOther
+            | Tag::Token
+            | Tag::Authorization
+            | Tag::HasLeader
+            | Tag::ClientApiVersion
+            | Tag::Host
+            | Tag::Malformed => return false,
+        }
+        self.size += size;
+        true
+    }
+
     fn field(&mut self, field: Field<'_>) {
         self.size = self.size.saturating_add(field.size());
         if self.size > self.size_max {

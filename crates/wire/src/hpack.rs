@@ -37,6 +37,12 @@ pub(crate) struct Field<'a> {
 
 /// Whoever wants the fields of a block.
 pub(crate) trait Sink {
+    /// Takes a field of the tables by its meaning and size alone; false if it has to be spelled.
+    fn known(&mut self, tag: Tag, size: usize) -> bool {
+        let _ = (tag, size);
+        false
+    }
+
     fn field(&mut self, field: Field<'_>);
 }
 
@@ -56,6 +62,11 @@ impl Decoder {
         Self { table: Table::new(size_max), router, literal: Vec::new() }
     }
 
+    /// Changes whenever the table does.
+    pub(crate) fn generation(&self) -> u64 {
+        self.table.generation()
+    }
+
     /// Decodes one whole header block.
     pub(crate) fn decode(&mut self, block: &[u8], sink: &mut impl Sink) -> Result<(), Broken> {
         let mut rest = Reader { bytes: block };
@@ -63,7 +74,10 @@ impl Decoder {
         while let Some(&first) = rest.bytes.first() {
             if first & 0x80 != 0 {
                 let index = rest.integer(7)?;
-                sink.field(self.table.get(index).ok_or(Broken)?);
+                let (tag, size) = self.table.meaning(index).ok_or(Broken)?;
+                if !sink.known(tag, size) {
+                    sink.field(self.table.get(index).ok_or(Broken)?);
+                }
             } else if first & 0xe0 == 0x20 {
                 // Sizes stand before the first field (RFC 7541, 4.2).
                 if fields_seen || !self.table.resize(rest.integer(5)?) {
@@ -114,28 +128,27 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// An integer that starts in the low `prefix` bits of the next byte (RFC 7541, 5.1).
+    #[inline]
     fn integer(&mut self, prefix: u32) -> Result<usize, Broken> {
-        let (&first, mut rest) = self.bytes.split_first().ok_or(Broken)?;
+        let (&first, rest) = self.bytes.split_first().ok_or(Broken)?;
+        self.bytes = rest;
         let mask = (1usize << prefix) - 1;
-        let mut value = usize::from(first) & mask;
-        if value == mask {
-            // Four more bytes reach 2^28: far more than any index, size or length we accept.
-            let mut shift = 0;
-            loop {
-                let (&byte, tail) = rest.split_first().ok_or(Broken)?;
-                rest = tail;
-                value += usize::from(byte & 0x7f) << shift;
-                shift += 7;
-                if byte & 0x80 == 0 {
-                    break;
-                }
-                if shift > 21 {
-                    return Err(Broken);
-                }
+        let value = usize::from(first) & mask;
+        if value < mask { Ok(value) } else { self.long_integer(value) }
+    }
+
+    /// The rest of an integer that does not fit its first byte.
+    fn long_integer(&mut self, mut value: usize) -> Result<usize, Broken> {
+        // Four more bytes reach 2^28: far more than any index, size or length we accept.
+        for shift in [0, 7, 14, 21] {
+            let (&byte, rest) = self.bytes.split_first().ok_or(Broken)?;
+            self.bytes = rest;
+            value += usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
             }
         }
-        self.bytes = rest;
-        Ok(value)
+        Err(Broken)
     }
 
     /// Appends a string to `text`.

@@ -42,6 +42,7 @@ mod head;
 mod hpack;
 mod huffman;
 mod limits;
+mod memo;
 mod message;
 mod output;
 mod response;

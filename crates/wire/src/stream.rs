@@ -6,14 +6,14 @@
 //!
 //! # Invariants
 //!
-//! - Stream numbers only grow, so (number / 2) spreads them evenly: the table needs no hash.
-//! - The table is at most half full, and a stream is found by walking at most one run of it.
+//! - The index is at most half full, and a stream is found by walking at most one run of it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::connection::Event;
 use crate::field::Method;
 use crate::frame::StreamId;
 use crate::head::{Encoding, Metadata};
@@ -37,7 +37,8 @@ pub(crate) struct Stream {
     pub(crate) ready: bool,
     /// When its time is up.
     pub(crate) deadline_ms: u64,
-    pub(crate) metadata: Arc<Metadata>,
+    /// Until the event takes it along.
+    pub(crate) metadata: Option<Arc<Metadata>>,
     pub(crate) send_window: i64,
     pub(crate) receive_window: i64,
     /// How much of the announced content-length has not come yet.
@@ -52,6 +53,23 @@ impl Stream {
     /// Bytes kept for the client's unfinished business.
     pub(crate) fn buffered(&self) -> usize {
         self.assembler.buffered() + self.body.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// The one message of a unary call, if `data` is all of it and plain: nearly always.
+    #[inline]
+    pub(crate) fn whole_call(&self, data: &[u8], max: usize) -> Option<Bytes> {
+        let ([0, a, b, c, d], body) = data.split_first_chunk()? else { return None };
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        let first = !self.streaming && self.body.is_none() && self.assembler.buffered() == 0;
+        (first && length == body.len() && length <= max).then(|| Bytes::copy_from_slice(body))
+    }
+
+    /// A unary call is complete: the event that says so.
+    pub(crate) fn announce(&mut self, body: Bytes) -> Event {
+        self.remote_closed = true;
+        self.announced = true;
+        let metadata = self.metadata.take().unwrap_or_default();
+        Event::Unary { stream: self.id, method: self.method, metadata, body }
     }
 
     /// Nothing more can be sent after what is queued.
@@ -106,102 +124,152 @@ impl Trailers {
     }
 }
 
-/// The open streams, by number.
+/// The open streams: where each is, by number; and the streams themselves, in places used again
+/// and again.
+///
+/// ```text
+/// index   ·  9→0  ·  ·  13→2  ·  15→1  ·        where the number hashes to, or soon after
+/// places  [ 9 | 15 | 13 | free ]
+/// ```
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    slots: Vec<Option<Stream>>,
-    len: usize,
+    /// Number and place; number 0 is nobody's.
+    index: Vec<(u32, u32)>,
+    places: Vec<Option<Stream>>,
+    free: Vec<u32>,
 }
 
-const SLOTS_MIN: usize = 8;
+const INDEX_MIN: usize = 16;
+
+/// Where a stream is, while it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(u32);
 
 impl Streams {
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.places.len() - self.free.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
-    fn home(&self, id: StreamId) -> usize {
-        (id.0 >> 1) as usize & (self.slots.len() - 1)
+    /// Where a stream would best stand. The factor spreads numbers that follow each other.
+    fn home(&self, id: u32) -> usize {
+        const SPREAD: u32 = 0x9e37_79b1;
+        (id.wrapping_mul(SPREAD) >> 8) as usize & (self.index.len() - 1)
     }
 
-    fn find(&self, id: StreamId) -> Option<usize> {
-        if self.slots.is_empty() {
+    /// How far from there it stands.
+    fn astray(&self, at: usize) -> usize {
+        at.wrapping_sub(self.home(self.index[at].0)) & (self.index.len() - 1)
+    }
+
+    /// Where in the index a stream stands.
+    #[inline]
+    fn entry(&self, id: StreamId) -> Option<(usize, u32)> {
+        if self.index.is_empty() {
             return None;
         }
-        let mut at = self.home(id);
-        while let Some(stream) = &self.slots[at] {
-            if stream.id == id {
-                return Some(at);
+        let mut at = self.home(id.0);
+        loop {
+            match self.index[at] {
+                (0, _) => return None,
+                (found, place) if found == id.0 => return Some((at, place)),
+                _ => at = (at + 1) & (self.index.len() - 1),
             }
-            at = (at + 1) & (self.slots.len() - 1);
         }
-        None
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, id: StreamId) -> Option<Place> {
+        self.entry(id).map(|(_, place)| Place(place))
+    }
+
+    /// The stream at a place `find` gave, none having gone since.
+    #[inline]
+    pub(crate) fn at(&mut self, place: Place) -> &mut Stream {
+        self.places[place.0 as usize]
+            .as_mut()
+            .expect("a place stays taken while its stream is open")
     }
 
     pub(crate) fn get(&self, id: StreamId) -> Option<&Stream> {
-        self.slots[self.find(id)?].as_ref()
+        let place = self.find(id)?;
+        self.places[place.0 as usize].as_ref()
     }
 
     pub(crate) fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
-        let at = self.find(id)?;
-        self.slots[at].as_mut()
+        let place = self.find(id)?;
+        self.places[place.0 as usize].as_mut()
     }
 
     /// Adds a stream whose number is new.
     pub(crate) fn insert(&mut self, stream: Stream) {
-        if (self.len + 1) * 2 > self.slots.len() {
+        if (self.len() + 1) * 2 > self.index.len() {
             self.grow();
         }
-        self.place(stream);
-        self.len += 1;
+        let id = stream.id.0;
+        let place = if let Some(place) = self.free.pop() {
+            self.places[place as usize] = Some(stream);
+            place
+        } else {
+            self.places.push(Some(stream));
+            self.places.len() as u32 - 1
+        };
+        self.enter(id, place);
     }
 
-    fn place(&mut self, stream: Stream) {
-        let mut at = self.home(stream.id);
-        while let Some(other) = &self.slots[at] {
-            assert_ne!(other.id, stream.id, "a stream is opened once");
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-        self.slots[at] = Some(stream);
-    }
-
-    fn grow(&mut self) {
-        let size = (self.slots.len() * 2).max(SLOTS_MIN);
-        let old = std::mem::take(&mut self.slots);
-        self.slots.resize_with(size, || None);
-        old.into_iter().flatten().for_each(|stream| self.place(stream));
-    }
-
-    pub(crate) fn remove(&mut self, id: StreamId) -> Option<Stream> {
-        let mut hole = self.find(id)?;
-        let stream = self.slots[hole].take();
-        self.len -= 1;
-        // Those after the hole move up if a search for them would end in it.
-        let mask = self.slots.len() - 1;
-        let mut at = (hole + 1) & mask;
-        while let Some(next) = &self.slots[at] {
-            let distance = at.wrapping_sub(self.home(next.id)) & mask;
-            if distance >= (at.wrapping_sub(hole) & mask) {
-                self.slots.swap(hole, at);
-                hole = at;
+    fn enter(&mut self, id: u32, place: u32) {
+        assert!(id != 0, "stream 0 is the connection");
+        let mut entry = (id, place);
+        let mut astray = 0;
+        let mut at = self.home(id);
+        while self.index[at].0 != 0 {
+            assert_ne!(self.index[at].0, id, "a stream is opened once");
+            // Who is farther from home stays: so every run is ordered by home.
+            let other = self.astray(at);
+            if other < astray {
+                std::mem::swap(&mut entry, &mut self.index[at]);
+                astray = other;
             }
-            at = (at + 1) & mask;
+            astray += 1;
+            at = (at + 1) & (self.index.len() - 1);
         }
-        stream
+        self.index[at] = entry;
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let size = (self.index.len() * 2).max(INDEX_MIN);
+        let old = std::mem::replace(&mut self.index, vec![(0, 0); size]);
+        for (id, place) in old.into_iter().filter(|entry| entry.0 != 0) {
+            self.enter(id, place);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: StreamId) {
+        let Some((mut hole, place)) = self.entry(id) else { return };
+        self.places[place as usize] = None;
+        self.free.push(place);
+        // Those after the hole move up, as far as they are astray.
+        let mut at = (hole + 1) & (self.index.len() - 1);
+        while self.index[at].0 != 0 && self.astray(at) > 0 {
+            self.index[hole] = self.index[at];
+            hole = at;
+            at = (at + 1) & (self.index.len() - 1);
+        }
+        self.index[hole] = (0, 0);
     }
 
     /// In no particular order: nothing a peer sees may follow from it.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
-        self.slots.iter_mut().flatten()
+        self.places.iter_mut().flatten()
     }
 
     /// The numbers of those that `wanted` picks, in order.
     pub(crate) fn ids(&self, wanted: impl Fn(&Stream) -> bool) -> Vec<StreamId> {
-        let picked = self.slots.iter().flatten().filter(|stream| wanted(stream));
+        let picked = self.places.iter().flatten().filter(|stream| wanted(stream));
         let mut ids: Vec<_> = picked.map(|stream| stream.id).collect();
         ids.sort_unstable();
         ids
@@ -210,7 +278,7 @@ impl Streams {
     /// Gives back all memory, if no stream is open.
     pub(crate) fn release(&mut self) {
         if self.is_empty() {
-            self.slots = Vec::new();
+            *self = Self::default();
         }
     }
 }
@@ -273,7 +341,7 @@ mod tests {
             headers_sent: false,
             ready: false,
             deadline_ms: u64::MAX,
-            metadata: Arc::default(),
+            metadata: None,
             send_window: 0,
             receive_window: 0,
             content_left: None,
@@ -294,7 +362,7 @@ mod tests {
                     model.insert(last);
                 } else if let Some(&id) = model.iter().nth(g.int(0..=10)) {
                     model.remove(&id);
-                    assert_eq!(streams.remove(StreamId(id)).unwrap().id.0, id);
+                    streams.remove(StreamId(id));
                 }
                 assert_eq!(streams.len(), model.len());
             }

@@ -63,6 +63,12 @@ impl Connection {
 
     /// A whole header block: a new request, the end of one, or nothing that may be.
     fn on_block(&mut self, id: StreamId, end_stream: bool, block: &[u8]) -> Checked {
+        let generation = self.decoder.generation();
+        if id > self.last_stream
+            && let Some(call) = self.memo.find(generation, block)
+        {
+            return self.on_request(id, end_stream, Verdict::Call(call));
+        }
         let mut head = Head::new(&self.metadata, self.limits.header_list_size_max);
         self.decoder.decode(block, &mut head).map_err(|Broken| {
             Fault::Connection(ErrorCode::Compression, "a header block can't be read")
@@ -75,6 +81,15 @@ impl Connection {
             return self.on_trailers(id, sound);
         }
         let verdict = head.verdict();
+        if let Verdict::Call(call) = &verdict
+            && self.decoder.generation() == generation
+        {
+            self.memo.note(generation, block, call);
+        }
+        self.on_request(id, end_stream, verdict)
+    }
+
+    fn on_request(&mut self, id: StreamId, end_stream: bool, verdict: Verdict) -> Checked {
         if self.phase == Phase::Drained {
             return self.spend(Expense::IdleFrame); // It was told that we don't take it.
         }
@@ -142,7 +157,7 @@ impl Connection {
             self.metadata = Arc::clone(&call.metadata);
         }
         let Call { method, streaming, metadata, .. } = call;
-        self.streams.insert(Stream {
+        let mut stream = Stream {
             id,
             method,
             streaming,
@@ -153,17 +168,20 @@ impl Connection {
             headers_sent: false,
             ready: false,
             deadline_ms: self.clock.deadline(call.timeout_ms),
-            metadata: Arc::clone(&metadata),
+            metadata: None,
             send_window: self.peer.stream_window,
             receive_window: i64::from(self.limits.stream_window),
             content_left: call.content_length,
             assembler: Assembler::default(),
             body: None,
             outbox: None,
-        });
+        };
         if streaming {
             self.events.push_back(Event::Opened { stream: id, method, metadata });
+        } else {
+            stream.metadata = Some(metadata);
         }
+        self.streams.insert(stream);
         if end_stream { self.on_end_stream(id) } else { Ok(()) }
     }
 
@@ -177,12 +195,13 @@ impl Connection {
         if data.is_empty() && !end_stream {
             self.spend(Expense::EmptyFrame)?;
         }
-        let Some(stream) = self.streams.get_mut(id) else {
+        let Some(place) = self.streams.find(id) else {
             if self.recent.find(id) == Some(Ending::WeReset) {
                 return self.spend(Expense::IdleFrame);
             }
             return Err(Fault::Stream(id, ErrorCode::StreamClosed));
         };
+        let stream = self.streams.at(place);
         if stream.remote_closed {
             return Err(Fault::Stream(id, ErrorCode::StreamClosed));
         }
@@ -194,6 +213,13 @@ impl Connection {
             *left = left
                 .checked_sub(data.len() as u64)
                 .ok_or(Fault::Stream(id, ErrorCode::Protocol))?;
+        }
+        if end_stream
+            && stream.content_left.is_none_or(|left| left == 0)
+            && let Some(body) = stream.whole_call(data, self.limits.message_size_max)
+        {
+            self.events.push_back(stream.announce(body));
+            return Ok(());
         }
         if !data.is_empty() {
             self.on_messages(id, data)?;
@@ -293,10 +319,8 @@ impl Connection {
         let Some(body) = stream.body.take() else {
             return self.fail(id, &Status::new(Code::Internal, "EOF"));
         };
-        stream.announced = true;
         self.buffered -= body.len();
-        let (method, metadata) = (stream.method, Arc::clone(&stream.metadata));
-        self.events.push_back(Event::Unary { stream: id, method, metadata, body });
+        self.events.push_back(stream.announce(body));
         Ok(())
     }
 

@@ -40,6 +40,7 @@ pub(super) struct Table {
     size_now: usize,
     /// … which is at most what we allow.
     size_max: usize,
+    generation: u64,
 }
 
 impl Table {
@@ -51,6 +52,7 @@ impl Table {
             size: 0,
             size_now: size_max,
             size_max,
+            generation: 0,
         }
     }
 
@@ -66,12 +68,29 @@ impl Table {
         Some(Field { tag: entry.tag, name, value })
     }
 
+    /// What the field at `index` means, and its size.
+    #[inline]
+    pub(super) fn meaning(&self, index: usize) -> Option<(Tag, usize)> {
+        if index <= STATIC.len() {
+            let field = STATIC.get(index.checked_sub(1)?)?;
+            return Some((field.tag, field.size()));
+        }
+        let entry = self.entries.get(index - STATIC.len() - 1)?;
+        Some((entry.tag, Entry::size(entry.name as usize, entry.value as usize)))
+    }
+
+    /// How often the table has changed.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// The peer announces a new size; false if it is more than we allow.
     pub(super) fn resize(&mut self, size: usize) -> bool {
         if size > self.size_max {
             return false;
         }
         self.size_now = size;
+        self.generation += 1;
         self.evict(0);
         true
     }
@@ -79,6 +98,7 @@ impl Table {
     /// Remembers a field. One larger than the table leaves it empty.
     pub(super) fn insert(&mut self, name: &[u8], value: &[u8], tag: Tag) {
         let size = Entry::size(name.len(), value.len());
+        self.generation += 1;
         self.evict(size);
         if size > self.size_now {
             return;
