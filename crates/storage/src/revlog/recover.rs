@@ -198,6 +198,7 @@ impl Stock {
         dead.offsets.sort_unstable();
         self.sources.push_back(Source {
             segment: Arc::clone(segment),
+            sealed: segment.sealed(),
             end: segment.flushed(),
             dead: Skip::new(dead.offsets.clone()),
         });
@@ -219,6 +220,8 @@ pub struct Entries {
 
 struct Source {
     segment: Arc<Segment>,
+    /// As it was when the log was opened, whatever became of the segment since.
+    sealed: Option<Sealed>,
     end: u64,
     dead: Skip,
 }
@@ -259,8 +262,8 @@ enum Reader {
 
 impl Walk {
     fn new(source: Source) -> Self {
-        let Source { segment, end, dead } = source;
-        let reader = match segment.sealed() {
+        let Source { segment, sealed, end, dead } = source;
+        let reader = match sealed {
             Some(sealed) => Reader::Footer(segment.footer(&sealed)),
             None => Reader::Records(segment.scan(end)),
         };

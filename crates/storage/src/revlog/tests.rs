@@ -3,5 +3,5 @@
 mod crash;
 mod damage;
 mod history;
-mod model;
+pub(super) mod model;
 mod threads;

@@ -65,6 +65,21 @@ fn every_byte_of_the_ledger_is_watched() {
 }
 
 #[test]
+fn any_scribble_is_noticed_or_does_not_matter() {
+    each_seed(|g| {
+        let (disk, model) = written(g);
+        let names = disk.list(&dir()).expect("a folder");
+        let file = disk.open(&dir().join(g.pick(&names))).expect("a file");
+        let scribble = g.bytes(1..600);
+        file.write_at(g.below(OFFSET_MAX), &scribble).expect("written");
+        match open(&disk) {
+            Ok(reopened) => assert_eq!(reopened.model, model),
+            Err(error) => assert!(error.to_string().contains(": damaged at byte "), "{error}"),
+        }
+    });
+}
+
+#[test]
 fn a_lost_file_is_noticed() {
     each_seed(|g| {
         let (disk, model) = written(g);
