@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use proto::error::{Error, Status};
 use proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest, request_op,
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
 };
 use proto::raft_request::Body;
-use state::check;
+use state::{apply, check};
 
 use super::port::{Call, Handler, Port, Turn, decode};
-use super::{Outlet, ReplyTo};
+use super::ReplyTo;
 
 pub(super) fn range(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<(), Status> {
     let request: RangeRequest = decode(&call.body)?;
@@ -17,20 +17,13 @@ pub(super) fn range(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<
     if turn.engine.shown.is_learner() && !request.serializable {
         return Err(Error::NotSupportedForLearner.into());
     }
-    if request.serializable {
-        return answer_range(port, turn, call, &request);
-    }
-    if turn.engine.shown.lone() {
+    if request.serializable || turn.engine.shown.lone() {
         return answer_range(port, turn, call, &request);
     }
     port.read(call, turn)
 }
 
-pub(super) fn serve_range(
-    port: &mut Port,
-    turn: &mut Turn<'_>,
-    call: Call,
-) -> Result<(), Status> {
+pub(super) fn serve_range(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<(), Status> {
     let request: RangeRequest = decode(&call.body)?;
     answer_range(port, turn, call, &request)
 }
@@ -45,12 +38,12 @@ fn answer_range(
     if !request.range_end.is_empty() && turn.outlet.room(call.to) == 0 {
         return port.reads.park(call).map_err(Status::from);
     }
-    let header = turn.header();
-    port.answer(turn, call.to, |state, out| state.range(request, header, out))
+    port.answer(turn, call.to, |state, out| state.range(request, out))
 }
 
-pub(super) fn put(port: &mut Port, turn: &Turn<'_>, call: &Call) -> Result<(), Status> {
+pub(super) fn put(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
     let request: PutRequest = decode(&call.body)?;
+    port.within_quota(turn, state::quota::put_cost(&request))?;
     check::put(&request)?;
     port.propose(turn, call.to, Body::Put, &call.body)
 }
@@ -68,11 +61,12 @@ pub(super) fn compact(port: &mut Port, turn: &Turn<'_>, call: &Call) -> Result<(
 
 pub(super) fn txn(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<(), Status> {
     let request: TxnRequest = decode(&call.body)?;
+    port.within_quota(turn, state::quota::txn_cost(&request))?;
     check::txn(&request, turn.engine.limits.txn_ops_max)?;
-    if !is_read_only(&request) {
+    if !apply::is_read_only(&request) {
         return port.propose(turn, call.to, Body::Txn, &call.body);
     }
-    if is_serializable(&request) || turn.engine.shown.lone() {
+    if apply::is_serializable(&request) || turn.engine.shown.lone() {
         return answer_txn(port, turn, &call, &request);
     }
     port.read(call, turn)
@@ -89,23 +83,7 @@ fn answer_txn(
     call: &Call,
     request: &TxnRequest,
 ) -> Result<(), Status> {
-    let header = turn.header();
-    port.answer(turn, call.to, |state, out| state.read_txn(request, header, out))
-}
-
-/// Whether a txn only looks. One with a nested txn goes through the log whatever that does.
-fn is_read_only(request: &TxnRequest) -> bool {
-    let mut ops = request.success.iter().chain(&request.failure);
-    ops.all(|op| matches!(op.request, Some(request_op::Request::RequestRange(_))))
-}
-
-/// Whether a txn that only looks may look at what this member happens to know.
-fn is_serializable(request: &TxnRequest) -> bool {
-    let mut ops = request.success.iter().chain(&request.failure);
-    ops.all(|op| match &op.request {
-        Some(request_op::Request::RequestRange(range)) => range.serializable,
-        _ => false,
-    })
+    port.answer(turn, call.to, |state, out| state.read_txn(request, out))
 }
 
 pub(super) fn range_stream(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<(), Status> {
@@ -120,8 +98,8 @@ pub(super) fn range_stream(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> 
 
 pub(super) fn serve_stream(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
     let request: RangeRequest = decode(&call.body)?;
-    let header = turn.header();
-    let rows = turn.state().range_stream(request, header);
+    let size_target = turn.engine.limits.request_bytes_max;
+    let rows = turn.state().range_stream(request, size_target);
     port.handlers.insert(call.to, Handler::RangeStream(RowStream { rows }));
     port.pump(call.to, turn)
 }
@@ -131,19 +109,16 @@ pub(crate) struct RowStream {
     rows: state::RangeStream,
 }
 
-/// Messages one stream may make before the other calls of the turn get theirs.
-const MESSAGES_PER_TURN_MAX: usize = 8;
-
 impl RowStream {
     /// Sends while there is room; true at the end.
     pub(crate) fn pump(&mut self, turn: &mut Turn<'_>, to: ReplyTo) -> Result<bool, Status> {
         let engine = turn.engine;
         while turn.outlet.room(to) > 0 {
             let mut message = Vec::new();
-            let step = turn.state().range_stream_next(&mut self.rows, &mut message);
-            let more = engine.refusal_of(step)?;
+            let step = turn.state().range_stream_step(&mut self.rows, &mut message);
+            let step = engine.refusal_of(step)?;
             turn.outlet.message(to, Bytes::from(message));
-            if !more {
+            if step == state::Turn::Last {
                 return Ok(true);
             }
         }

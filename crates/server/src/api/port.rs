@@ -15,17 +15,18 @@ use std::sync::{Arc, RwLockReadGuard};
 use bytes::{Bytes, BytesMut};
 use member::{Event, Proposal};
 use proto::error::{Code, Error, Status};
-use proto::etcdserverpb::{RequestHeader, ResponseHeader};
+use proto::etcdserverpb::RequestHeader;
 use proto::method::Method;
 use proto::prost::Message;
 use proto::raft_request::{self, Body};
-use state::State;
+use state::{State, Stop};
 
 use super::reads::Reads;
 use super::task::Tasks;
 use super::waiting::Waiting;
-use super::watch::WatchStream;
+use super::watch::{WatchStream, Watches};
 use super::{Caller, Input, Outlet, ReplyTo, cluster, election, health, kv, lease, lock, maintenance, watch};
+use crate::drive::chores::Chore;
 use crate::engine::Engine;
 use crate::local::LocalInput;
 
@@ -36,25 +37,21 @@ const APPLY_BACKLOG_MAX: u64 = 50_000;
 #[derive(Debug)]
 pub enum PortWork {
     /// A proposal was applied, or will never be.
-    Done { id: u64, result: Result<Bytes, Error> },
+    Done { id: u64, result: Result<Bytes, Status> },
     /// A read round has its index, or failed.
     ReadIndex { round: u64, result: Result<u64, Error> },
     /// More is applied; said to ports that wait for it.
     Applied,
     /// What watchers of this port are to be told.
     Watch(state::watch::Delivery),
-    /// A piece of a long answer, made by another thread.
-    Produced { to: ReplyTo, part: Part },
+    /// A delivery that did not fit here; it began at this revision.
+    WatchLost { sequence: u64, revision: i64 },
+    /// Another thread has the answer to a unary call.
+    Answered { to: ReplyTo, result: Result<Bytes, Status> },
+    /// Another thread has made more of a stream's messages.
+    Ready { to: ReplyTo },
     /// A call made inside the process.
     Local(LocalInput),
-}
-
-/// What a producer thread makes.
-#[derive(Debug)]
-pub enum Part {
-    Reply(Bytes),
-    Message(Bytes),
-    End(Result<(), Status>),
 }
 
 /// A whole request of a method that takes one.
@@ -83,6 +80,7 @@ pub struct Port {
     pub(crate) handlers: HashMap<ReplyTo, Handler>,
     pub(crate) tasks: Tasks,
     pub(crate) reads: Reads,
+    pub(crate) watches: Watches,
     waiting: Waiting,
     proposals: Vec<Proposal>,
     frames: BytesMut,
@@ -104,14 +102,14 @@ impl<'a> Turn<'a> {
 
     /// The state as of this turn.
     pub(crate) fn state(&mut self) -> &State {
-        let engine = self.engine;
-        self.state.get_or_insert_with(|| engine.state())
+        self.state_and_outlet().0
     }
 
-    /// The header of an answer; its revision is filled in by whoever reads the state.
-    pub(crate) fn header(&self) -> ResponseHeader {
-        self.engine.header()
+    pub(crate) fn state_and_outlet(&mut self) -> (&State, &mut dyn Outlet) {
+        let engine = self.engine;
+        (self.state.get_or_insert_with(|| engine.state()), self.outlet)
     }
+
 }
 
 impl Port {
@@ -124,6 +122,7 @@ impl Port {
             handlers: HashMap::new(),
             tasks: Tasks::new(),
             reads: Reads::default(),
+            watches: Watches::default(),
             waiting,
             proposals: Vec::new(),
             frames: BytesMut::new(),
@@ -145,7 +144,9 @@ impl Port {
                 break;
             }
         }
+        watch::pump(self, &mut turn);
         drop(turn);
+        drop(routed);
         self.depart(outlet);
     }
 
@@ -159,8 +160,9 @@ impl Port {
         }
         self.give_up_late(&mut turn);
         self.serve_ready_reads(&mut turn);
-        self.handlers_tick(&mut turn);
+        watch::tick(self, &mut turn);
         drop(turn);
+        drop(routed);
         self.submit(&mut Vec::new(), outlet);
     }
 
@@ -175,7 +177,7 @@ impl Port {
                 (to, self.call(Call { to, method, caller, body }, turn))
             }
             Input::Open { to, method, caller } => (to, self.open(to, method, &caller, turn)),
-            Input::Message { to, body } => (to, self.message(to, body, turn)),
+            Input::Message { to, body } => (to, self.message(to, &body, turn)),
             Input::HalfClosed { to } => (to, self.half_closed(to, turn)),
             Input::Gone { to } => {
                 self.gone(to, turn);
@@ -202,16 +204,16 @@ impl Port {
             Method::LeaseGrant => lease::grant(self, turn, &call),
             Method::LeaseRevoke => lease::revoke(self, turn, &call),
             Method::LeaseTimeToLive => lease::time_to_live(self, turn, call),
-            Method::LeaseLeases => lease::leases(self, turn, &call),
+            Method::LeaseLeases => lease::leases(turn, &call),
             Method::MemberList => cluster::member_list(self, turn, call),
             Method::Alarm => maintenance::alarm(self, turn, &call),
-            Method::Status => maintenance::status(self, turn, &call),
-            Method::Defragment => maintenance::defragment(self, turn, &call),
+            Method::Status => maintenance::status(turn, &call),
+            Method::Defragment => maintenance::defragment(turn, &call),
             Method::Hash => maintenance::hash(self, turn, &call),
             Method::HashKV => maintenance::hash_kv(self, turn, &call),
             Method::Snapshot => maintenance::snapshot(self, turn, &call),
-            Method::MoveLeader => maintenance::move_leader(self, turn, &call),
-            Method::AuthStatus => maintenance::auth_status(self, turn, &call),
+            Method::MoveLeader => maintenance::move_leader(turn, &call),
+            Method::AuthStatus => self.read(call, turn),
             Method::Lock => lock::lock(self, call),
             Method::Unlock => lock::unlock(self, call),
             Method::Campaign => election::campaign(self, call),
@@ -219,8 +221,8 @@ impl Port {
             Method::Leader => election::leader(self, call),
             Method::Observe => election::observe(self, call),
             Method::Resign => election::resign(self, call),
-            Method::HealthCheck => health::check(self, turn, &call),
-            Method::HealthList => health::list(self, turn, &call),
+            Method::HealthCheck => health::check(turn, &call),
+            Method::HealthList => health::list(turn, &call),
             Method::HealthWatch => health::watch(self, turn, &call),
             Method::Authenticate => Err(Error::AuthNotEnabled.into()),
             Method::MemberAdd
@@ -246,7 +248,7 @@ impl Port {
             Method::Watch | Method::LeaseKeepAlive => {
                 // A stream of requests whose front end had all of them at once.
                 self.open(call.to, call.method, &call.caller, turn)?;
-                self.message(call.to, call.body, turn)?;
+                self.message(call.to, &call.body, turn)?;
                 self.half_closed(call.to, turn)
             }
         }
@@ -266,7 +268,7 @@ impl Port {
             return Err(Error::NoLeader.into());
         }
         let handler = match method {
-            Method::Watch => Handler::Watch(watch::open(self, to)),
+            Method::Watch => Handler::Watch(watch::open(self, turn, to)),
             Method::LeaseKeepAlive => Handler::KeepAlive,
             _ => return Err(Status::new(Code::Internal, "not a stream of requests")),
         };
@@ -274,10 +276,10 @@ impl Port {
         Ok(())
     }
 
-    fn message(&mut self, to: ReplyTo, body: Bytes, turn: &mut Turn<'_>) -> Result<(), Status> {
+    fn message(&mut self, to: ReplyTo, body: &Bytes, turn: &mut Turn<'_>) -> Result<(), Status> {
         match self.handlers.get_mut(&to) {
-            Some(Handler::KeepAlive) => lease::keep_alive(turn, to, &body),
-            Some(Handler::Watch(stream)) => stream.message(turn, body),
+            Some(Handler::KeepAlive) => lease::keep_alive(turn, to, body),
+            Some(Handler::Watch(_)) => watch::message(self, turn, to, body),
             Some(Handler::RangeStream(_) | Handler::Snapshot(_) | Handler::Health) | None => Ok(()),
         }
     }
@@ -292,7 +294,7 @@ impl Port {
 
     fn gone(&mut self, to: ReplyTo, turn: &mut Turn<'_>) {
         if let Some(Handler::Watch(stream)) = self.handlers.remove(&to) {
-            stream.close(turn);
+            watch::close(self, turn, stream);
         }
         self.tasks.drop_call(to);
         self.reads.drop_call(to);
@@ -300,7 +302,7 @@ impl Port {
 
     fn room(&mut self, to: ReplyTo, turn: &mut Turn<'_>) -> Result<(), Status> {
         if let Some(call) = self.reads.unpark(to) {
-            return self.serve(&call, turn);
+            return self.serve(call, turn);
         }
         self.pump(to, turn)
     }
@@ -308,7 +310,7 @@ impl Port {
     /// Lets a stream that has room produce.
     pub(crate) fn pump(&mut self, to: ReplyTo, turn: &mut Turn<'_>) -> Result<(), Status> {
         let done = match self.handlers.get_mut(&to) {
-            Some(Handler::Watch(stream)) => stream.pump(turn).map(|()| false)?,
+            Some(Handler::Watch(_)) => return Ok(watch::wake(self, to)),
             Some(Handler::RangeStream(stream)) => stream.pump(turn, to)?,
             Some(Handler::Snapshot(stream)) => stream.pump(turn, to)?,
             Some(Handler::KeepAlive | Handler::Health) | None => false,
@@ -326,7 +328,7 @@ impl Port {
                 if let Some(to) = self.waiting.take(id) {
                     match result {
                         Ok(message) => turn.outlet.reply(to, message),
-                        Err(error) => turn.outlet.finish(to, Err(error.into())),
+                        Err(status) => turn.outlet.finish(to, Err(status)),
                     }
                 }
             }
@@ -336,20 +338,21 @@ impl Port {
                     turn.outlet.finish(to, Err(error.into()));
                 }
             }
-            PortWork::Watch(delivery) => watch::deliver(self, turn, delivery),
-            PortWork::Produced { to, part } => self.produced(to, part, turn),
-            PortWork::Applied | PortWork::Local(_) => {}
-        }
-    }
-
-    fn produced(&mut self, to: ReplyTo, part: Part, turn: &mut Turn<'_>) {
-        match part {
-            Part::Reply(message) => turn.outlet.reply(to, message),
-            Part::Message(message) => turn.outlet.message(to, message),
-            Part::End(result) => {
-                self.handlers.remove(&to);
-                turn.outlet.finish(to, result);
+            PortWork::Watch(delivery) => watch::deliver(self, turn, &delivery),
+            PortWork::WatchLost { sequence, revision } => {
+                watch::lost(self, turn, sequence, revision);
             }
+            PortWork::Answered { to, result } => match result {
+                Ok(message) => turn.outlet.reply(to, message),
+                Err(status) => turn.outlet.finish(to, Err(status)),
+            },
+            PortWork::Ready { to } => {
+                if let Err(status) = self.pump(to, turn) {
+                    self.handlers.remove(&to);
+                    turn.outlet.finish(to, Err(status));
+                }
+            }
+            PortWork::Applied | PortWork::Local(_) => {}
         }
     }
 
@@ -366,24 +369,22 @@ impl Port {
     fn serve_ready_reads(&mut self, turn: &mut Turn<'_>) {
         let applied = turn.engine.shown.applied();
         while let Some(call) = self.reads.next_ready(applied) {
-            if let Err(status) = self.serve(&call, turn) {
-                turn.outlet.finish(call.to, Err(status));
+            let to = call.to;
+            if let Err(status) = self.serve(call, turn) {
+                turn.outlet.finish(to, Err(status));
             }
         }
     }
 
-    fn handlers_tick(&mut self, turn: &mut Turn<'_>) {
-        watch::tick(self, turn);
-    }
-
     /// Answers a read for which nothing more needs to be known.
-    pub(crate) fn serve(&mut self, call: &Call, turn: &mut Turn<'_>) -> Result<(), Status> {
+    pub(crate) fn serve(&mut self, call: Call, turn: &mut Turn<'_>) -> Result<(), Status> {
         match call.method {
             Method::Range => kv::serve_range(self, turn, call),
-            Method::Txn => kv::serve_txn(self, turn, call),
-            Method::RangeStream => kv::serve_stream(self, turn, call),
-            Method::LeaseTimeToLive => lease::serve_time_to_live(self, turn, call),
-            Method::MemberList => cluster::serve_member_list(self, turn, call),
+            Method::Txn => kv::serve_txn(self, turn, &call),
+            Method::RangeStream => kv::serve_stream(self, turn, &call),
+            Method::LeaseTimeToLive => lease::serve_time_to_live(turn, &call),
+            Method::MemberList => cluster::serve_member_list(turn, &call),
+            Method::AuthStatus => maintenance::serve_auth_status(turn, &call),
             method => Err(not_yet(method)),
         }
     }
@@ -391,7 +392,7 @@ impl Port {
     /// Serves a read as soon as this member has applied all that was committed before now.
     pub(crate) fn read(&mut self, call: Call, turn: &mut Turn<'_>) -> Result<(), Status> {
         if turn.engine.shown.lone() {
-            return self.serve(&call, turn);
+            return self.serve(call, turn);
         }
         let deadline_ms = turn.now_ms + turn.engine.limits.request_timeout_ms;
         self.reads.add(call, deadline_ms).map_err(Status::from)
@@ -441,14 +442,15 @@ impl Port {
     }
 
     /// Answers with what `encode` writes.
-    pub(crate) fn answer<E: Into<Status>>(
+    pub(crate) fn answer(
         &mut self,
         turn: &mut Turn<'_>,
         to: ReplyTo,
-        encode: impl FnOnce(&State, &mut Vec<u8>) -> Result<(), E>,
+        encode: impl FnOnce(&State, &mut Vec<u8>) -> Result<(), Stop>,
     ) -> Result<(), Status> {
         self.answers.clear();
-        encode(turn.state(), &mut self.answers).map_err(Into::into)?;
+        let engine = turn.engine;
+        engine.refusal_of(encode(turn.state(), &mut self.answers))?;
         let message = if self.answers.len() > ANSWER_KEPT_MAX {
             Bytes::from(std::mem::take(&mut self.answers))
         } else {
@@ -456,6 +458,21 @@ impl Port {
         };
         turn.outlet.reply(to, message);
         Ok(())
+    }
+
+    /// Refuses what would not fit the store, and has the alarm raised: etcd asks this first of all.
+    pub(crate) fn within_quota(&self, turn: &mut Turn<'_>, cost: u64) -> Result<(), Status> {
+        let state = turn.state();
+        if cost == 0 || state.quota().admits(cost, state.size().on_disk) {
+            return Ok(());
+        }
+        turn.engine.tell_chores(Chore::OverQuota);
+        Err(Error::NoSpace.into())
+    }
+
+    /// Whether another turn has something to do without anybody asking for it.
+    pub fn has_work(&self) -> bool {
+        self.watches.is_behind()
     }
 
     /// Calls under way, for a front end that wants to end in peace.
@@ -487,7 +504,7 @@ pub(crate) fn decode<M: Message + Default>(body: &Bytes) -> Result<M, Status> {
     })
 }
 
-fn not_yet(method: Method) -> Status {
+pub(super) fn not_yet(method: Method) -> Status {
     let text = format!("retcd does not offer {} yet", method.path());
     Status::new(Code::Unimplemented, text)
 }
