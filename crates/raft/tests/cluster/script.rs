@@ -294,6 +294,9 @@ impl Stage {
         if !effects.append.is_empty() {
             self.say(format!("{on} append {}", print::ids(&effects.append)));
         }
+        if self.slow_states.contains(&on) && !effects.commit.is_empty() {
+            self.say(format!("{on} may apply {}", print::ids(&effects.commit)));
+        }
         for dropped in &effects.dropped {
             self.say(format!("{on} {}", print::dropped(dropped)));
         }
