@@ -62,6 +62,10 @@ impl Decoder {
         Self { table: Table::new(size_max), router, literal: Vec::new() }
     }
 
+    pub(crate) fn memory(&self) -> usize {
+        self.table.memory() + self.literal.capacity()
+    }
+
     /// Changes whenever the table does.
     pub(crate) fn generation(&self) -> u64 {
         self.table.generation()

@@ -48,6 +48,8 @@ mod output;
 mod response;
 mod status;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod timeout;
 
 pub use connection::{Connection, Event};

@@ -37,6 +37,11 @@ impl Memo {
         self.entries.iter().find(same).map(|entry| entry.call.clone())
     }
 
+    pub(crate) fn memory(&self) -> usize {
+        let blocks: usize = self.entries.iter().map(|entry| entry.block.len()).sum();
+        self.entries.capacity() * size_of::<Entry>() + blocks
+    }
+
     pub(crate) fn note(&mut self, generation: u64, block: &[u8], call: &Call) {
         if block.len() > BLOCK_SIZE_MAX {
             return;

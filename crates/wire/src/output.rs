@@ -115,6 +115,10 @@ impl Output {
         }
     }
 
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.capacity() + self.splices.capacity() * size_of::<Splice>() + self.spliced
+    }
+
     /// Gives back all memory, if there is nothing to write.
     pub(crate) fn release(&mut self) {
         if self.is_empty() {

@@ -275,6 +275,12 @@ impl Streams {
         ids
     }
 
+    pub(crate) fn memory(&self) -> usize {
+        self.index.capacity() * size_of::<(u32, u32)>()
+            + self.places.capacity() * size_of::<Option<Stream>>()
+            + self.free.capacity() * size_of::<u32>()
+    }
+
     /// Gives back all memory, if no stream is open.
     pub(crate) fn release(&mut self) {
         if self.is_empty() {

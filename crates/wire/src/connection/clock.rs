@@ -6,7 +6,7 @@
 //! - A tick with nothing due costs a comparison.
 
 use super::{Connection, Event, Phase};
-use crate::frame::{self, ErrorCode};
+use crate::frame::{self, ErrorCode, StreamId};
 use crate::limits::Limits;
 
 /// How often a connection is looked after, at most.
@@ -178,6 +178,20 @@ impl Connection {
             clock.pinged_ms = Some(now_ms);
             frame::put_ping(self.output.buffer(), 0, KEEPALIVE_PING);
         }
+    }
+
+    /// Bytes the connection holds, give or take what its streams have in their outboxes.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>()
+            + self.partial.capacity()
+            + self.block.as_ref().map_or(0, |block| block.bytes.capacity())
+            + self.buffered
+            + self.decoder.memory()
+            + self.memo.memory()
+            + self.streams.memory()
+            + self.output.memory()
+            + self.events.capacity() * size_of::<Event>()
+            + self.ready.capacity() * size_of::<StreamId>()
     }
 
     /// Gives back the buffers of a connection that has nothing to do.

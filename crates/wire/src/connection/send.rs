@@ -60,8 +60,9 @@ impl Connection {
 
     /// Answers a call with one message, and OK.
     pub fn send_unary(&mut self, id: StreamId, message: impl Into<Bytes>) {
-        self.send_message(id, message);
+        self.queue_message(id, message.into());
         self.finish(id, &Status::OK);
+        self.pump();
     }
 
     /// After the message of a short answer: trailers, and the stream is done.
@@ -82,11 +83,16 @@ impl Connection {
     ///
     /// What the windows or the socket don't take now is kept; `queued` says how much that is.
     pub fn send_message(&mut self, id: StreamId, message: impl Into<Bytes>) {
+        self.queue_message(id, message.into());
+        self.pump();
+    }
+
+    /// Frames a message if it fits, and else puts it in line.
+    fn queue_message(&mut self, id: StreamId, body: Bytes) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.is_finished() {
             return;
         }
-        let body = message.into();
         let size = PREFIX_SIZE + body.len();
         if !stream.headers_sent {
             stream.headers_sent = true;
@@ -112,7 +118,6 @@ impl Connection {
         outbox.pieces.push_back(Piece { prefix, prefix_sent: 0, body });
         if stream.send_window > 0 {
             self.make_ready(id);
-            self.pump();
         }
     }
 

@@ -79,6 +79,10 @@ impl Table {
         Some((entry.tag, Entry::size(entry.name as usize, entry.value as usize)))
     }
 
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
     /// How often the table has changed.
     pub(super) fn generation(&self) -> u64 {
         self.generation
