@@ -4,4 +4,5 @@ mod crash;
 mod damage;
 mod history;
 pub(super) mod model;
+mod script;
 mod threads;

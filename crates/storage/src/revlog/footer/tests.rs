@@ -5,7 +5,7 @@ use stdx::{Generator, each_seed};
 use super::*;
 use crate::disk::{Disk, SimulatedDisk};
 
-const RECORDS_END: u64 = 1 << 31;
+const RECORDS_END: u64 = 1 << 20;
 
 fn file(g: &mut Generator) -> Arc<dyn File> {
     SimulatedDisk::new(g.number()).create(Path::new("segment")).expect("a file")

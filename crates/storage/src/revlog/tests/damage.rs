@@ -64,6 +64,30 @@ fn every_byte_of_the_ledger_is_watched() {
     });
 }
 
+/// A disk may lose a sector for zeros; that looks like a torn write, but for what comes after it.
+#[test]
+fn a_sector_lost_before_the_last_transaction_is_noticed() {
+    each_seed(|g| {
+        let (disk, _) = written(g);
+        let mut log = open(&disk).expect("whole").log;
+        let path = dir().join(
+            disk.list(&dir())
+                .expect("a folder")
+                .iter()
+                .find(|n| n.ends_with(".ledger"))
+                .expect("one"),
+        );
+        let end = log.shared.ledger().size();
+        let mark = log.mark;
+        log.checkpoint(mark).commit().expect("committed");
+        drop(log);
+        let at = g.below(end / 512) * 512;
+        disk.open(&path).expect("a file").write_at(at, &[0; 512]).expect("written");
+        let error = open(&disk).map(|_| ()).expect_err("a lost sector");
+        assert!(error.to_string().starts_with(&path.display().to_string()), "{error}");
+    });
+}
+
 #[test]
 fn any_scribble_is_noticed_or_does_not_matter() {
     each_seed(|g| {

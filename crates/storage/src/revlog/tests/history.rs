@@ -73,6 +73,16 @@ impl History {
         self.read_all()
     }
 
+    /// Carries a collection through, and commits everything.
+    pub(super) fn settle(&mut self, g: &mut Generator) -> Result<(), Fatal> {
+        while self.collected.is_some() {
+            self.collect(g)?;
+        }
+        self.capture(g);
+        let mut promised = Promised { committed: Model::default(), in_flight: None };
+        self.commit(&mut promised)
+    }
+
     fn append(&mut self, g: &mut Generator) -> Result<(), Fatal> {
         let main = self.now.mark.head + 1 + g.below(3) as i64;
         for sub in 0..1 + g.below(4) as i64 {

@@ -8,7 +8,7 @@ use stdx::Generator;
 
 use crate::disk::{Disk, SimulatedDisk};
 use crate::revlog::{
-    Config, Fatal, Mark, Meta, OpenError, Place, Revision, Revlog, Tables, segment, varint,
+    Config, Fatal, Mark, Meta, OpenError, Place, Revision, Revlog, Tables, varint,
 };
 
 pub(in crate::revlog) const CONFIG: Config =
@@ -106,12 +106,25 @@ pub(in crate::revlog) fn read(log: &Revlog, place: Place) -> Result<Vec<u8>, Fat
 pub(in crate::revlog) fn check_files(disk: &SimulatedDisk, log: &Revlog) {
     let mut names = disk.list(&dir()).expect("a folder");
     names.sort();
-    let mut expected: Vec<String> =
-        log.segments.keys().map(|id| name_of(&segment::path_of(&dir(), *id))).collect();
+    let mut expected: Vec<String> = log.segments.values().map(|s| name_of(&s.path)).collect();
     expected.push(names.iter().filter(|n| n.ends_with(".ledger")).max().expect("one").clone());
     expected.push("lock".to_owned());
     expected.sort();
     assert_eq!(names, expected);
+}
+
+/// No file is longer than what is in it.
+pub(in crate::revlog) fn check_lengths(disk: &SimulatedDisk, log: &Revlog) {
+    for segment in log.segments.values() {
+        let len = disk.open(&segment.path).expect("a file").len().expect("a length");
+        let end = segment.sealed().map_or(segment.flushed(), |sealed| sealed.footer_end);
+        assert_eq!(len, end, "{}", segment.path.display());
+    }
+    let ledger = log.shared.ledger().size();
+    let names = disk.list(&dir()).expect("a folder");
+    let name = names.iter().find(|n| n.ends_with(".ledger")).expect("a ledger");
+    let len = disk.open(&dir().join(name)).expect("a file").len().expect("a length");
+    assert_eq!(len, ledger);
 }
 
 fn name_of(path: &Path) -> String {

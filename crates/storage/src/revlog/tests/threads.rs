@@ -116,7 +116,10 @@ fn read(world: &World, seed: u64) {
         let mut pinned: Vec<(Pinned, Place, Record)> = Vec::new();
         {
             let state = world.read();
-            let from = Revision { main: g.below(1 + state.head as u64) as i64, sub: 0 };
+            // The newest are still in memory, and on their way to the file.
+            let newest = (state.head - 20).max(0);
+            let main = if g.chance(50) { newest } else { g.below(1 + state.head as u64) as i64 };
+            let from = Revision { main, sub: 0 };
             for (place, record) in state.index.range(from..).map(|(_, found)| found).take(20) {
                 let mut out = Vec::new();
                 state.log.read(*place, &mut out).expect("readable");
