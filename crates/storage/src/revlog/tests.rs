@@ -1,0 +1,7 @@
+//! The log against a model that keeps everything in maps, on a disk that crashes wherever it can.
+
+mod crash;
+mod damage;
+mod history;
+mod model;
+mod threads;
