@@ -11,13 +11,13 @@
 //! ```
 //!
 //! A renewal must not wait for anybody: it works through `&self`, on an atomic deadline. The queue of
-//! deadlines is therefore lazy: it holds for each lease one moment *not after* its deadline, and looks
-//! at the lease again then.
+//! deadlines is therefore lazy: it holds for each lease one moment *not after* its deadline, and the lease
+//! is looked at again then.
 //!
 //! # Invariants
 //!
-//! - While primary, each lease has at least one queued moment, and none later than its deadline.
-//!   (The queue is refilled by grant, promote, and each look at it.)
+//! - While primary, each lease has one queued moment, not later than its deadline or else the time at
+//!   which it is reported again.
 //! - A key belongs to one lease at most: `owners` and the leases' key sets mirror each other.   (`check`)
 //! - No order of a hash map is visible: all tables are sorted.
 //!
@@ -98,7 +98,9 @@ impl Lease {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
     /// It runs again for so many seconds.
-    Renewed { ttl: i64 },
+    Renewed {
+        ttl: i64,
+    },
     NotFound,
     /// This member doesn't count time: ask the leader.
     NotPrimary,
@@ -196,6 +198,7 @@ impl Leases {
     pub(crate) fn remove(&mut self, id: LeaseId) {
         let lease = self.leases.remove(&id).expect("only a lease that exists is revoked");
         assert!(lease.keys.is_empty(), "a lease goes after its keys");
+        self.deadlines.remove(id);
     }
 
     /// Notes how much of a lease was left. Returns what to store; `None` if there is no such lease.

@@ -33,20 +33,18 @@ use bytes::Bytes;
 use proto::error::Error;
 use proto::mvccpb::KeyValue;
 use proto::prost::Message;
-use storage::revlog::{Meta, Revision, Revlog};
+use storage::revlog::{Meta, Place, Revision, Revlog};
 
 use self::compaction::Pruning;
 use self::hash::Hashes;
+use self::history::Happening;
 use self::index::{Index, Point, Span};
 use self::recent::Recent;
 use crate::encode::{KeyValueParts, key_value_fields};
 use crate::fault::Fatal;
 
 /// The revision of a store nobody has written to.
-pub const HEAD_FIRST: i64 = 1;
-
-/// What stands for the compacted revision before the first compaction.
-pub const NEVER_COMPACTED: i64 = -1;
+const HEAD_FIRST: i64 = 1;
 
 /// One change of the revision in the making.
 #[derive(Clone, Debug)]
@@ -148,14 +146,14 @@ impl Mvcc {
     /// # Panics
     ///
     /// If it isn't there.
-    pub(crate) fn delete(&mut self, key: Bytes) -> Result<bool, Fatal> {
-        let before = self.index.newest(&key).filter(|point| !point.tombstone);
+    pub(crate) fn delete(&mut self, key: &Bytes) -> Result<bool, Fatal> {
+        let before = self.index.newest(key).filter(|point| !point.tombstone);
         let before = before.expect("only a key that is there is deleted");
         let main = self.head + 1;
         let sub = self.next_sub();
 
         self.scratch.clear();
-        crate::encode::bytes(&mut self.scratch, 1, &key);
+        crate::encode::bytes(&mut self.scratch, 1, key);
         let meta = Meta {
             revision: Revision { main, sub: i64::from(sub) },
             tombstone: true,
@@ -163,7 +161,7 @@ impl Mvcc {
             version: 0,
             lease: 0,
         };
-        let place = self.log.append(&meta, &key, &self.scratch)?;
+        let place = self.log.append(&meta, key, &self.scratch)?;
         let point = Point {
             main,
             sub,
@@ -173,8 +171,8 @@ impl Mvcc {
             create_revision: 0,
             version: 0,
         };
-        self.index.push(&key, point);
-        self.changes.push(Change { key, point });
+        self.index.push(key, point);
+        self.changes.push(Change { key: key.clone(), point });
         Ok(before.leased)
     }
 
@@ -211,6 +209,10 @@ impl Mvcc {
         Ok(self.log.read(point.place, out)?)
     }
 
+    pub(crate) fn len_of(&self, place: Place) -> Result<usize, Fatal> {
+        Ok(self.log.len_of(place)? as usize)
+    }
+
     pub(crate) fn record(&self, point: &Point) -> Result<Bytes, Fatal> {
         let mut record = Vec::new();
         self.read(point, &mut record)?;
@@ -218,13 +220,24 @@ impl Mvcc {
     }
 
     pub(crate) fn key_value(&self, point: &Point) -> Result<KeyValue, Fatal> {
-        let record = self.record(point)?;
-        KeyValue::decode(record).map_err(|_| Fatal::Record { what: "a record that is no KeyValue" })
+        decode(self.record(point)?)
+    }
+
+    /// The key a happening is about, from its record.
+    pub(crate) fn key_of(&self, happening: &Happening) -> Result<Bytes, Fatal> {
+        let mut record = Vec::new();
+        self.log.read(happening.place, &mut record)?;
+        Ok(decode(record.into())?.key)
     }
 
     /// Appends a point as a `KeyValue` in `field`.
     pub(crate) fn copy(&self, field: u32, point: &Point, out: &mut Vec<u8>) -> Result<(), Fatal> {
-        crate::encode::prefix(out, field, self.log.len_of(point.place)?);
+        crate::encode::prefix(out, field, self.len_of(point.place)?);
         self.read(point, out)
     }
+}
+
+/// A stored record, understood.
+pub(crate) fn decode(record: Bytes) -> Result<KeyValue, Fatal> {
+    KeyValue::decode(record).map_err(|_| Fatal::Record { what: "a record that is no KeyValue" })
 }

@@ -28,7 +28,8 @@
 //!    when there is room, and joins with another token.
 //! 3. **Overflow.** If a whole shard's inbox is full the member calls [`Hub::drop_shard`], which forgets all
 //!    of the shard's tokens, and throws the delivery away. Once the shard has taken what its inbox still
-//!    held, it calls [`Stream::lost`] with the first revision thrown away: what was synced is behind from there.
+//!    held, it calls [`Stream::lost`] with the number and the first revision of what was thrown away: what
+//!    was synced is behind from there.
 //! 4. **Progress.** "All up to revision r has been sent" must hold when it is said. A shard's deliveries are
 //!    numbered. Under a read lock a stream sees the head and the number of the last delivery made for its
 //!    shard; once it has processed that one, all up to that head has been sent. If it has already: at once.

@@ -25,9 +25,8 @@ pub fn range(request: &RangeRequest) -> Result<(), Error> {
 /// A stream can only go through the keys once, in their order.
 pub fn range_stream(request: &RangeRequest) -> Result<(), Status> {
     range(request)?;
-    let unimplemented = |message: &'static str| {
-        Err(Status { code: Code::Unimplemented, message: message.into() })
-    };
+    let unimplemented =
+        |message: &'static str| Err(Status { code: Code::Unimplemented, message: message.into() });
     if !super::range::is_key_ordered(request) {
         return unimplemented("RangeStream does not support custom sort orders");
     }
@@ -80,6 +79,21 @@ fn shape(txn: &TxnRequest, ops_max: usize) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether a txn needs no entry: it has ranges and nothing else.
+pub fn is_read_only(txn: &TxnRequest) -> bool {
+    let reads = |op: &RequestOp| matches!(op.request, Some(Request::RequestRange(_)));
+    txn.success.iter().chain(&txn.failure).all(reads)
+}
+
+/// Whether a txn that only reads may be answered by a member that lags.
+pub fn is_serializable(txn: &TxnRequest) -> bool {
+    let serializable = |op: &RequestOp| match &op.request {
+        Some(Request::RequestRange(range)) => range.serializable,
+        Some(_) | None => false,
+    };
+    txn.success.iter().chain(&txn.failure).all(serializable)
 }
 
 /// What a list of operations may write.
@@ -160,7 +174,7 @@ impl<'a> Deletes<'a> {
     }
 
     fn contains(&self, key: &[u8]) -> bool {
-        let before = self.ranges.range::<[u8], _>(..=key).next_back();
+        let before = self.ranges.range(..=key).next_back();
         self.keys.contains(key) || before.is_some_and(|(_, end)| key < *end)
     }
 

@@ -14,10 +14,12 @@
 //! - Pruning and collecting exclude each other, so the places a hash job remembers stay good.
 
 use proto::error::Error;
+use storage::revlog::Place;
 
 use super::Mvcc;
 use super::hash::{HashJob, Item};
 use super::index::Fate;
+use crate::fault::Fatal;
 
 /// Keys pruned under one lock.
 const KEYS_PER_TURN: usize = 1_000;
@@ -61,21 +63,22 @@ impl Mvcc {
     }
 
     /// Prunes some keys. At the end of a compaction, returns what computes its hash.
-    pub(crate) fn prune_turn(&mut self) -> Option<HashJob> {
-        let mut pruning = self.pruning.take()?;
-        let log = &mut self.log;
+    pub(crate) fn prune_turn(&mut self) -> Result<Option<HashJob>, Fatal> {
+        let Some(mut pruning) = self.pruning.take() else { return Ok(None) };
+        let mut dropped = Vec::new();
         let hash = &mut pruning.hash;
-        let next = self.index.prune(&pruning.next, KEYS_PER_TURN, pruning.at, |_, fate, point| {
+        let next = self.index.prune(&pruning.next, KEYS_PER_TURN, pruning.at, |fate, point| {
             if fate == Fate::Dropped {
-                log.dead(point.place);
+                dropped.push(point.place);
             }
             if let Some(items) = hash {
                 items.push(Item::new(&point, fate == Fate::Kept));
             }
         });
+        self.bury(&dropped)?;
         if let Some(next) = next {
             self.pruning = Some(Pruning { next, ..pruning });
-            return None;
+            return Ok(None);
         }
         self.finished = pruning.at;
         if self.compacted > self.finished {
@@ -86,7 +89,16 @@ impl Mvcc {
                 previous: self.finished,
             });
         }
-        let items = pruning.hash?;
-        Some(HashJob::new(items, pruning.previous, pruning.at, self.log.pin()))
+        let (previous, at) = (pruning.previous, pruning.at);
+        Ok(pruning.hash.map(|items| HashJob::new(items, previous, at, self.log.pin())))
+    }
+
+    /// Reports records dead that the index has dropped.
+    pub(crate) fn bury(&mut self, dropped: &[Place]) -> Result<(), Fatal> {
+        for &place in dropped {
+            let len = self.log.len_of(place)?;
+            self.log.dead(place, len);
+        }
+        Ok(())
     }
 }

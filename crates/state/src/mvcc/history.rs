@@ -42,7 +42,7 @@ const REVISIONS_PER_TURN: usize = 1_000;
 const BYTES_PER_TURN: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Create,
     Update,
     Delete,
@@ -228,7 +228,7 @@ impl Budget {
             self.last = happening.main;
         }
         // A record that can't be measured can't be read either; the reader will say so.
-        self.bytes += mvcc.log.len_of(happening.place).unwrap_or(0);
+        self.bytes += mvcc.len_of(happening.place).unwrap_or(0);
         true
     }
 }
@@ -250,14 +250,18 @@ impl Mvcc {
         out: &mut Vec<u8>,
     ) -> Result<(), Fatal> {
         let deleted = happening.kind == Kind::Delete;
-        let record_len = self.log.len_of(happening.place)?;
+        let record_len = self.len_of(happening.place)?;
         let main = happening.main as u64;
         let kv_len = record_len + if deleted { 1 + encode::varint_len(main) } else { 0 };
         let field_len = |len: usize| 1 + encode::varint_len(len as u64) + len;
-        let previous_len = previous.map(|place| self.log.len_of(place)).transpose()?;
+        let previous_len = previous.map(|place| self.len_of(place)).transpose()?;
         let type_len = if deleted { 2 } else { 0 };
 
-        encode::prefix(out, EVENTS, type_len + field_len(kv_len) + previous_len.map_or(0, field_len));
+        encode::prefix(
+            out,
+            EVENTS,
+            type_len + field_len(kv_len) + previous_len.map_or(0, field_len),
+        );
         encode::flag(out, TYPE, deleted);
         encode::prefix(out, KV, kv_len);
         self.log.read(happening.place, out)?;

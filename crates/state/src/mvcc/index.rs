@@ -125,7 +125,11 @@ impl Index {
     }
 
     /// The keys of `span` that are there at revision `main`, in order.
-    pub(crate) fn scan<'a>(&'a self, span: &Span, main: i64) -> impl Iterator<Item = (&'a [u8], Point)> {
+    pub(crate) fn scan<'a>(
+        &'a self,
+        span: &Span,
+        main: i64,
+    ) -> impl Iterator<Item = (&'a [u8], Point)> + use<'a> {
         self.chains(span).filter_map(move |(key, chain)| Some((key, chain.at(main)?)))
     }
 
@@ -135,9 +139,14 @@ impl Index {
     }
 
     /// The keys of `span` with all that is known of them, deleted ones too.
-    pub(crate) fn chains<'a>(&'a self, span: &Span) -> impl Iterator<Item = (&'a [u8], &'a Chain)> {
+    pub(crate) fn chains<'a>(
+        &'a self,
+        span: &Span,
+    ) -> impl Iterator<Item = (&'a [u8], &'a Chain)> + use<'a> {
         let inside = match span {
-            Span::One(key) => Some((Bound::Included(key.as_slice()), Bound::Included(key.as_slice()))),
+            Span::One(key) => {
+                Some((Bound::Included(key.as_slice()), Bound::Included(key.as_slice())))
+            }
             Span::From(start) => Some((Bound::Included(start.as_slice()), Bound::Unbounded)),
             // An end at or before its start is no error to etcd: nothing lies between.
             Span::Between(start, end) if start < end => {
@@ -150,24 +159,24 @@ impl Index {
     }
 
     /// Forgets, of up to `keys_max` keys from `from` on, what a compaction at `main` gives up; tells
-    /// `dropped` of each point. Returns the key to go on with, or `None` at the end.
+    /// `visit` the fate of each point at or below it, a key's oldest first. Returns the key to go on with,
+    /// or `None` at the end.
     pub(crate) fn prune(
         &mut self,
         from: &[u8],
         keys_max: usize,
         main: i64,
-        mut visit: impl FnMut(&[u8], Fate, Point),
+        mut visit: impl FnMut(Fate, Point),
     ) -> Option<Vec<u8>> {
         let mut gone = Vec::new();
-        let mut seen = 0;
         let mut next = None;
-        for (key, chain) in self.keys.range_mut::<[u8], _>((Bound::Included(from), Bound::Unbounded)) {
+        let bounds = (Bound::Included(from), Bound::Unbounded);
+        for (seen, (key, chain)) in self.keys.range_mut::<[u8], _>(bounds).enumerate() {
             if seen == keys_max {
                 next = Some(key.to_vec());
                 break;
             }
-            seen += 1;
-            if !chain.prune(main, |fate, point| visit(key, fate, point)) {
+            if !chain.prune(main, &mut visit) {
                 gone.push(key.clone());
             }
         }
@@ -178,13 +187,14 @@ impl Index {
     }
 
     /// The record of `key` at (`main`, `sub`) has moved. False if the index knows of none there.
-    pub(crate) fn relocate(&mut self, key: &[u8], order: (i64, u32), old: Place, new: Place) -> bool {
+    pub(crate) fn relocate(
+        &mut self,
+        key: &[u8],
+        order: (i64, u32),
+        old: Place,
+        new: Place,
+    ) -> bool {
         self.keys.get_mut(key).is_some_and(|chain| chain.relocate(order, old, new))
-    }
-
-    /// Whether the record of `key` at `order` lies at `place`: asked by the collector.
-    pub(crate) fn holds(&self, key: &[u8], order: (i64, u32), place: Place) -> bool {
-        self.keys.get(key).is_some_and(|chain| chain.holds(order, place))
     }
 }
 

@@ -63,12 +63,17 @@ pub struct Delivery {
     pub notices: Vec<Notice>,
 }
 
-/// What a stream tells the hub.
+/// What a stream tells the hub of a token: that it joins, or leaves.
 #[derive(Debug)]
-pub(crate) enum Mail {
-    Join { shard: ShardId, token: Token, span: Span, previous: bool, head: i64 },
-    Leave { shard: ShardId, token: Token, span: Span, previous: bool },
+pub(crate) struct Mail {
+    pub(crate) leaves: bool,
+    pub(crate) span: Span,
+    pub(crate) previous: bool,
+    /// The head under which it was written.
+    pub(crate) head: i64,
 }
+
+type Mailbox = BTreeMap<(ShardId, Token), Mail>;
 
 /// The watchers of the same keys.
 #[derive(Default)]
@@ -119,7 +124,7 @@ pub struct Hub {
     /// Looked up only, never walked in its own order.
     exact: HashMap<Vec<u8>, Group>,
     ranges: Intervals<Group>,
-    mailbox: Mutex<Vec<Mail>>,
+    mailbox: Mutex<Mailbox>,
     has_mail: AtomicBool,
     made: BTreeMap<ShardId, Vec<Notice>>,
     sequences: BTreeMap<ShardId, u64>,
@@ -128,21 +133,25 @@ pub struct Hub {
 fn range_of(span: &Span) -> Result<Range, &Vec<u8>> {
     match span {
         Span::One(key) => Err(key),
-        Span::Between(start, end) => {
-            Ok(Range { start: start.clone(), end: Some(end.clone()) })
-        }
+        Span::Between(start, end) => Ok(Range { start: start.clone(), end: Some(end.clone()) }),
         Span::From(start) => Ok(Range { start: start.clone(), end: None }),
     }
 }
 
 impl Hub {
-    fn mailbox(&self) -> MutexGuard<'_, Vec<Mail>> {
+    fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes mail from a thread that may only read. At most two pieces a watcher are under way.
-    pub(crate) fn post(&self, mail: Mail) {
-        self.mailbox().push(mail);
+    /// Takes mail from a thread that may only read. A leave meets the join that is still here, and both
+    /// are gone: what waits is bounded by the watchers there are, however often clients change their minds.
+    pub(crate) fn post(&self, shard: ShardId, token: Token, mail: Mail) {
+        let mut mailbox = self.mailbox();
+        match (mailbox.remove(&(shard, token)), mail) {
+            (Some(Mail { leaves: false, .. }), Mail { leaves: true, .. }) => {}
+            (None, mail) => drop(mailbox.insert((shard, token), mail)),
+            (Some(before), mail) => panic!("{token:?}: {mail:?} after {before:?}"),
+        }
         self.has_mail.store(true, Ordering::Release);
     }
 
@@ -156,15 +165,12 @@ impl Hub {
             return;
         }
         let mail = std::mem::take(&mut *self.mailbox());
-        for piece in mail {
-            match piece {
-                Mail::Join { shard, token, span, previous, head } => {
-                    assert_eq!(head, now, "a join is admitted before the head moves on");
-                    self.group(&span).join(shard, token, previous);
-                }
-                Mail::Leave { shard, token, span, previous } => {
-                    self.leave(shard, token, &span, previous);
-                }
+        for ((shard, token), Mail { leaves, span, previous, head }) in mail {
+            if leaves {
+                self.leave(shard, token, &span, previous);
+            } else {
+                assert_eq!(head, now, "a join is admitted before the head moves on");
+                self.group(&span).join(shard, token, previous);
             }
         }
     }

@@ -219,7 +219,7 @@ mod tests {
                 if g.chance(30) {
                     assert_eq!(intervals.remove(&range), model.remove(&range));
                 } else if let Some(value) = intervals.get_mut(&range) {
-                    assert_eq!(model.get(&range), Some(value));
+                    assert_eq!(model.get(&range), Some(&*value));
                 } else {
                     model.insert(range.clone(), n);
                     intervals.insert(range, n);
@@ -228,9 +228,8 @@ mod tests {
                 let key = g.bytes(0..3);
                 let mut found = Vec::new();
                 intervals.stab(&key, &mut |n| found.push(*n));
-                let contains = |r: &Range| {
-                    r.start <= key && r.end.as_ref().is_none_or(|end| key < *end)
-                };
+                let contains =
+                    |r: &Range| r.start <= key && r.end.as_ref().is_none_or(|end| key < *end);
                 let expected: Vec<_> =
                     model.iter().filter(|(r, _)| contains(r)).map(|(_, n)| *n).collect();
                 assert_eq!(found, expected);

@@ -1,6 +1,5 @@
 //! Where a stream's messages go, and how they look.
 
-use bytes::Bytes;
 use proto::etcdserverpb::ResponseHeader;
 
 use crate::encode;
@@ -86,22 +85,4 @@ fn send_message(head: &[u8], events: &[&[u8]], out: &mut impl Outbox) {
     pieces.push(head);
     pieces.extend_from_slice(events);
     out.send(&pieces);
-}
-
-/// Messages kept whole: for tests, and transports that want them so.
-#[derive(Default)]
-pub struct Kept {
-    pub messages: Vec<Bytes>,
-    /// How many more there is room for; `None`: any number.
-    pub room: Option<usize>,
-}
-
-impl Outbox for Kept {
-    fn has_room(&self) -> bool {
-        self.room.is_none_or(|room| self.messages.len() < room)
-    }
-
-    fn send(&mut self, pieces: &[&[u8]]) {
-        self.messages.push(pieces.concat().into());
-    }
 }

@@ -136,11 +136,7 @@ impl Chain {
         assert!(newest < point.order(), "{:?} is put after {newest:?}", point.order());
         match self {
             Self::Lone(lone) => {
-                // Two now, and few more before the next compaction.
-                let mut points = Vec::with_capacity(2);
-                points.push(lone.unpack());
-                points.push(point);
-                *self = Self::Long(points);
+                *self = Self::Long(vec![lone.unpack(), point]);
             }
             Self::Long(points) => points.push(point),
         }
@@ -205,14 +201,5 @@ impl Chain {
         }
         *place = new;
         true
-    }
-
-    pub(crate) fn holds(&self, order: (i64, u32), place: Place) -> bool {
-        match self {
-            Self::Lone(lone) => (lone.main, lone.sub & !LEASED) == order && lone.place == place,
-            Self::Long(points) => points
-                .binary_search_by_key(&order, Point::order)
-                .is_ok_and(|i| points[i].place == place),
-        }
     }
 }
