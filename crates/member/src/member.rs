@@ -247,6 +247,7 @@ impl Member {
 fn error_of(reason: Reason) -> Error {
     match reason {
         Reason::NoLeader => Error::NoLeader,
+        Reason::Removed => Error::Stopped,
         Reason::LeaderChanged | Reason::Transferring => Error::LeaderChanged,
         Reason::Overloaded => Error::RequestTooManyRequests,
         Reason::ConfChangePending | Reason::WrongConfiguration => Error::Unhealthy,

@@ -94,7 +94,7 @@ impl Local {
         let begin = PortWork::Local(LocalInput::Begin { input, answers });
         match self.inbox.push(begin) {
             Ok(()) => Ok(Stream { local: self.clone(), to, receiver, ended: false }),
-            Err(_) => Err(Error::TooManyRequests.into()),
+            Err(_) => Err(Error::RequestTooManyRequests.into()),
         }
     }
 
@@ -174,9 +174,10 @@ fn run(inbox: &Inbox<PortWork>, mut port: Port) {
     while inbox.wait(IDLE) != Waited::Closed {
         inbox.take(&mut arrived);
         for item in arrived.drain(..) {
-            match item {
-                PortWork::Local(input) => inputs.extend(calls.begin(input)),
-                answer => work.push_back(answer),
+            if let PortWork::Local(input) = item {
+                inputs.extend(calls.begin(input));
+            } else {
+                work.push_back(item);
             }
         }
         port.collect(&mut work, &mut calls);

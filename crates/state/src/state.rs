@@ -150,6 +150,12 @@ impl State {
         Ok(())
     }
 
+    /// Says who answers: known only after the log was opened, which needs the state.
+    pub fn identify(&mut self, cluster_id: u64, member_id: u64) {
+        self.cluster_id = cluster_id;
+        self.member_id = member_id;
+    }
+
     /// The newest revision.
     pub fn head(&self) -> i64 {
         self.mvcc.head()

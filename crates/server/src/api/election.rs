@@ -132,7 +132,7 @@ async fn follow_one_leader(client: &Client, prefix: &Bytes) -> Result<(), Status
             }
             if let Some(last) = puts.pop() {
                 for kv in puts {
-                    client.message(&LeaderResponse { header: Some(header.clone()), kv: Some(kv) });
+                    client.message(&LeaderResponse { header: Some(header), kv: Some(kv) });
                 }
                 break last;
             }
@@ -142,7 +142,10 @@ async fn follow_one_leader(client: &Client, prefix: &Bytes) -> Result<(), Status
 }
 
 /// Whoever leads now, or the first to enter an empty line.
-async fn next_leader(client: &Client, prefix: &Bytes) -> Result<(ResponseHeader, KeyValue), Status> {
+async fn next_leader(
+    client: &Client,
+    prefix: &Bytes,
+) -> Result<(ResponseHeader, KeyValue), Status> {
     let found: RangeResponse = client.call(Method::Range, &queue::first(prefix)).await?;
     let header = found.header.unwrap_or_default();
     if let Some(kv) = found.kvs.into_iter().next() {

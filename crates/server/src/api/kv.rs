@@ -6,10 +6,10 @@ use proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
 };
 use proto::raft_request::Body;
-use state::{apply, check};
+use state::check;
 
-use super::port::{Call, Handler, Port, Turn, decode};
 use super::ReplyTo;
+use super::port::{Call, Handler, Port, Turn, decode};
 
 pub(super) fn range(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<(), Status> {
     let request: RangeRequest = decode(&call.body)?;
@@ -55,18 +55,22 @@ pub(super) fn delete_range(port: &mut Port, turn: &Turn<'_>, call: &Call) -> Res
 }
 
 pub(super) fn compact(port: &mut Port, turn: &Turn<'_>, call: &Call) -> Result<(), Status> {
-    decode::<CompactionRequest>(&call.body)?;
-    port.propose(turn, call.to, Body::Compaction, &call.body)
+    let request: CompactionRequest = decode(&call.body)?;
+    port.propose(turn, call.to, Body::Compaction, &call.body)?;
+    if request.physical {
+        port.physical.insert(call.to);
+    }
+    Ok(())
 }
 
 pub(super) fn txn(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<(), Status> {
     let request: TxnRequest = decode(&call.body)?;
     port.within_quota(turn, state::quota::txn_cost(&request))?;
     check::txn(&request, turn.engine.limits.txn_ops_max)?;
-    if !apply::is_read_only(&request) {
+    if !check::is_read_only(&request) {
         return port.propose(turn, call.to, Body::Txn, &call.body);
     }
-    if apply::is_serializable(&request) || turn.engine.shown.lone() {
+    if check::is_serializable(&request) || turn.engine.shown.lone() {
         return answer_txn(port, turn, &call, &request);
     }
     port.read(call, turn)
@@ -96,7 +100,11 @@ pub(super) fn range_stream(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> 
     port.read(call, turn)
 }
 
-pub(super) fn serve_stream(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
+pub(super) fn serve_stream(
+    port: &mut Port,
+    turn: &mut Turn<'_>,
+    call: &Call,
+) -> Result<(), Status> {
     let request: RangeRequest = decode(&call.body)?;
     let size_target = turn.engine.limits.request_bytes_max;
     let rows = turn.state().range_stream(request, size_target);

@@ -75,7 +75,11 @@ pub(super) fn serve_time_to_live(turn: &mut Turn<'_>, call: &Call) -> Result<(),
             id,
             ttl: known.ttl,
             granted_ttl: known.granted,
-            keys: if keys { known.keys.into_iter().map(Bytes::copy_from_slice).collect() } else { Vec::new() },
+            keys: if keys {
+                known.keys.into_iter().map(Bytes::copy_from_slice).collect()
+            } else {
+                Vec::new()
+            },
         },
         None => LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() },
     };

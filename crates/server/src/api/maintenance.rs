@@ -1,21 +1,19 @@
 //! The Maintenance service, and the one question about authentication that is answered so far.
 
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
-
-use bytes::Bytes;
 use proto::error::{Error, Status};
 use proto::etcdserverpb::{
     AlarmRequest, AlarmType, AuthStatusResponse, DefragmentRequest, DefragmentResponse,
     DowngradeInfo, HashKvRequest, HashRequest, MoveLeaderRequest, MoveLeaderResponse,
-    SnapshotRequest, StatusRequest, StatusResponse,
+    StatusRequest, StatusResponse,
 };
 use proto::prost::Message;
 use proto::raft_request::Body;
 
 use super::ReplyTo;
-use super::port::{Call, Handler, Port, Turn, decode};
-use crate::drive::chores::{Answering, Chore};
+use super::port::{Call, Port, Turn, decode};
+use crate::drive::chores::Answering;
+use crate::drive::keeper::Keeping;
+use crate::drive::worker::Job;
 use crate::version;
 
 pub(super) fn alarm(port: &mut Port, turn: &Turn<'_>, call: &Call) -> Result<(), Status> {
@@ -50,7 +48,7 @@ pub(super) fn status(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
         db_size_in_use: cast(size.live),
         is_learner: shown.is_learner(),
         storage_version: version::STORAGE.into(),
-        db_size_quota: state.quota().shown(),
+        db_size_quota: cast(state.quota().bytes().unwrap_or(0)),
         downgrade_info: Some(DowngradeInfo {
             enabled: downgrade.enabled,
             target_version: downgrade.target.clone(),
@@ -63,20 +61,20 @@ pub(super) fn status(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
 /// There is nothing to defragment: the collector is sent to look at once, and nobody waits for it.
 pub(super) fn defragment(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
     decode::<DefragmentRequest>(&call.body)?;
-    turn.engine.tell_chores(Chore::CollectNow);
+    turn.engine.tell_keeper(Keeping::Collect);
     turn.outlet.reply(call.to, DefragmentResponse::default().encode_to_vec().into());
     Ok(())
 }
 
-pub(super) fn hash(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
+pub(super) fn hash(port: &Port, turn: &Turn<'_>, call: &Call) -> Result<(), Status> {
     decode::<HashRequest>(&call.body)?;
-    turn.engine.tell_worker(Chore::Hash { answering: port.answering(call.to) })
+    turn.engine.tell_worker(Job::Hash { answering: port.answering(call.to) })
 }
 
-pub(super) fn hash_kv(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
+pub(super) fn hash_kv(port: &Port, turn: &Turn<'_>, call: &Call) -> Result<(), Status> {
     let HashKvRequest { revision } = decode(&call.body)?;
     let answering = port.answering(call.to);
-    turn.engine.tell_worker(Chore::HashKv { revision, answering })
+    turn.engine.tell_worker(Job::HashKv { revision, answering })
 }
 
 pub(super) fn move_leader(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
@@ -105,38 +103,6 @@ pub(super) fn serve_auth_status(turn: &mut Turn<'_>, call: &Call) -> Result<(), 
         AuthStatusResponse { header, enabled: false, auth_revision: AUTH_REVISION_FIRST };
     turn.outlet.reply(call.to, response.encode_to_vec().into());
     Ok(())
-}
-
-/// A snapshot on its way: made by a thread of its own, as fast as its caller takes it.
-pub(crate) struct SnapshotStream {
-    messages: Receiver<Result<Bytes, Status>>,
-}
-
-/// Messages a snapshot is ahead of its caller.
-const SNAPSHOT_AHEAD_MAX: usize = 16;
-
-pub(super) fn snapshot(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
-    decode::<SnapshotRequest>(&call.body)?;
-    let (sender, messages) = std::sync::mpsc::sync_channel(SNAPSHOT_AHEAD_MAX);
-    let answering = port.answering(call.to);
-    crate::drive::snapshot::start(Arc::clone(&port.engine), sender, answering)?;
-    port.handlers.insert(call.to, Handler::Snapshot(SnapshotStream { messages }));
-    port.pump(call.to, turn)
-}
-
-impl SnapshotStream {
-    /// Passes on what is made while there is room; true at the end.
-    pub(crate) fn pump(&mut self, turn: &mut Turn<'_>, to: ReplyTo) -> Result<bool, Status> {
-        while turn.outlet.room(to) > 0 {
-            match self.messages.try_recv() {
-                Ok(message) => turn.outlet.message(to, message?),
-                // The producer says so when it has made more.
-                Err(TryRecvError::Empty) => return Ok(false),
-                Err(TryRecvError::Disconnected) => return Ok(true),
-            }
-        }
-        Ok(false)
-    }
 }
 
 impl Port {

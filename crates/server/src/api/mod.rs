@@ -13,7 +13,19 @@
 //! Reads run on the front end's own thread, under a read lock taken once a turn. Writes leave as
 //! bytes framed for the log and come back as encoded responses, matched by request id.
 
+mod cluster;
+mod election;
+mod health;
+mod kv;
+mod lease;
+mod lock;
+mod maintenance;
 pub mod port;
+mod queue;
+mod reads;
+mod task;
+pub mod waiting;
+mod watch;
 
 use bytes::Bytes;
 use proto::error::Status;

@@ -9,7 +9,7 @@
 //! - Every call gets exactly one end, unless its caller has gone.
 //! - What waits here is bounded: proposals by `waiting`, reads by [`reads::READS_MAX`], tasks by theirs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, RwLockReadGuard};
 
 use bytes::{Bytes, BytesMut};
@@ -25,7 +25,9 @@ use super::reads::Reads;
 use super::task::Tasks;
 use super::waiting::Waiting;
 use super::watch::{WatchStream, Watches};
-use super::{Caller, Input, Outlet, ReplyTo, cluster, election, health, kv, lease, lock, maintenance, watch};
+use super::{
+    Caller, Input, Outlet, ReplyTo, cluster, election, health, kv, lease, lock, maintenance, watch,
+};
 use crate::drive::chores::Chore;
 use crate::engine::Engine;
 use crate::local::LocalInput;
@@ -40,8 +42,8 @@ pub enum PortWork {
     Done { id: u64, result: Result<Bytes, Status> },
     /// A read round has its index, or failed.
     ReadIndex { round: u64, result: Result<u64, Error> },
-    /// More is applied; said to ports that wait for it.
-    Applied,
+    /// A compaction has been carried out.
+    Pruned,
     /// What watchers of this port are to be told.
     Watch(state::watch::Delivery),
     /// A delivery that did not fit here; it began at this revision.
@@ -68,7 +70,6 @@ pub(crate) enum Handler {
     Watch(WatchStream),
     KeepAlive,
     RangeStream(kv::RowStream),
-    Snapshot(maintenance::SnapshotStream),
     /// Never ends by itself: only its caller going ends it.
     Health,
 }
@@ -82,6 +83,9 @@ pub struct Port {
     pub(crate) reads: Reads,
     pub(crate) watches: Watches,
     waiting: Waiting,
+    /// Calls for a physical compaction, and those of them that are applied but not carried out.
+    pub(crate) physical: BTreeSet<ReplyTo>,
+    compacting: Vec<(ReplyTo, Bytes)>,
     proposals: Vec<Proposal>,
     frames: BytesMut,
     answers: Vec<u8>,
@@ -109,7 +113,6 @@ impl<'a> Turn<'a> {
         let engine = self.engine;
         (self.state.get_or_insert_with(|| engine.state()), self.outlet)
     }
-
 }
 
 impl Port {
@@ -124,6 +127,8 @@ impl Port {
             reads: Reads::default(),
             watches: Watches::default(),
             waiting,
+            physical: BTreeSet::new(),
+            compacting: Vec::new(),
             proposals: Vec::new(),
             frames: BytesMut::new(),
             answers: Vec::new(),
@@ -158,6 +163,7 @@ impl Port {
         for item in work.drain(..) {
             self.work(item, &mut turn);
         }
+        self.answer_compacted(&mut turn);
         self.give_up_late(&mut turn);
         self.serve_ready_reads(&mut turn);
         watch::tick(self, &mut turn);
@@ -211,7 +217,6 @@ impl Port {
             Method::Defragment => maintenance::defragment(turn, &call),
             Method::Hash => maintenance::hash(self, turn, &call),
             Method::HashKV => maintenance::hash_kv(self, turn, &call),
-            Method::Snapshot => maintenance::snapshot(self, turn, &call),
             Method::MoveLeader => maintenance::move_leader(turn, &call),
             Method::AuthStatus => self.read(call, turn),
             Method::Lock => lock::lock(self, call),
@@ -230,6 +235,7 @@ impl Port {
             | Method::MemberUpdate
             | Method::MemberPromote
             | Method::Downgrade
+            | Method::Snapshot
             | Method::AuthEnable
             | Method::AuthDisable
             | Method::UserAdd
@@ -267,10 +273,11 @@ impl Port {
         if caller.requires_leader && turn.engine.shown.leader() == 0 {
             return Err(Error::NoLeader.into());
         }
-        let handler = match method {
-            Method::Watch => Handler::Watch(watch::open(self, turn, to)),
-            Method::LeaseKeepAlive => Handler::KeepAlive,
-            _ => return Err(Status::new(Code::Internal, "not a stream of requests")),
+        let handler = if method == Method::Watch {
+            Handler::Watch(watch::open(self, turn, to))
+        } else {
+            assert_eq!(method, Method::LeaseKeepAlive, "the other stream of requests");
+            Handler::KeepAlive
         };
         self.handlers.insert(to, handler);
         Ok(())
@@ -280,7 +287,7 @@ impl Port {
         match self.handlers.get_mut(&to) {
             Some(Handler::KeepAlive) => lease::keep_alive(turn, to, body),
             Some(Handler::Watch(_)) => watch::message(self, turn, to, body),
-            Some(Handler::RangeStream(_) | Handler::Snapshot(_) | Handler::Health) | None => Ok(()),
+            Some(Handler::RangeStream(_) | Handler::Health) | None => Ok(()),
         }
     }
 
@@ -296,6 +303,7 @@ impl Port {
         if let Some(Handler::Watch(stream)) = self.handlers.remove(&to) {
             watch::close(self, turn, stream);
         }
+        self.physical.remove(&to);
         self.tasks.drop_call(to);
         self.reads.drop_call(to);
     }
@@ -310,9 +318,11 @@ impl Port {
     /// Lets a stream that has room produce.
     pub(crate) fn pump(&mut self, to: ReplyTo, turn: &mut Turn<'_>) -> Result<(), Status> {
         let done = match self.handlers.get_mut(&to) {
-            Some(Handler::Watch(_)) => return Ok(watch::wake(self, to)),
+            Some(Handler::Watch(_)) => {
+                watch::wake(self, to);
+                false
+            }
             Some(Handler::RangeStream(stream)) => stream.pump(turn, to)?,
-            Some(Handler::Snapshot(stream)) => stream.pump(turn, to)?,
             Some(Handler::KeepAlive | Handler::Health) | None => false,
         };
         if done {
@@ -326,10 +336,7 @@ impl Port {
         match item {
             PortWork::Done { id, result } => {
                 if let Some(to) = self.waiting.take(id) {
-                    match result {
-                        Ok(message) => turn.outlet.reply(to, message),
-                        Err(status) => turn.outlet.finish(to, Err(status)),
-                    }
+                    self.done(to, result, turn);
                 }
             }
             PortWork::ReadIndex { round, result } => {
@@ -352,7 +359,25 @@ impl Port {
                     turn.outlet.finish(to, Err(status));
                 }
             }
-            PortWork::Applied | PortWork::Local(_) => {}
+            PortWork::Pruned | PortWork::Local(_) => {}
+        }
+    }
+
+    fn done(&mut self, to: ReplyTo, result: Result<Bytes, Status>, turn: &mut Turn<'_>) {
+        let physical = self.physical.remove(&to);
+        match result {
+            Ok(message) if physical => self.compacting.push((to, message)),
+            Ok(message) => turn.outlet.reply(to, message),
+            Err(status) => turn.outlet.finish(to, Err(status)),
+        }
+    }
+
+    /// Answers those who asked for a compaction to be carried out before they hear of it.
+    fn answer_compacted(&mut self, turn: &mut Turn<'_>) {
+        if !self.compacting.is_empty() && turn.state().is_pruned() {
+            for (to, message) in self.compacting.drain(..) {
+                turn.outlet.reply(to, message);
+            }
         }
     }
 
@@ -377,6 +402,7 @@ impl Port {
     }
 
     /// Answers a read for which nothing more needs to be known.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "these are all that ever wait here")]
     pub(crate) fn serve(&mut self, call: Call, turn: &mut Turn<'_>) -> Result<(), Status> {
         match call.method {
             Method::Range => kv::serve_range(self, turn, call),
@@ -385,7 +411,7 @@ impl Port {
             Method::LeaseTimeToLive => lease::serve_time_to_live(turn, &call),
             Method::MemberList => cluster::serve_member_list(turn, &call),
             Method::AuthStatus => maintenance::serve_auth_status(turn, &call),
-            method => Err(not_yet(method)),
+            method => unreachable!("{method:?} is no read that waits"),
         }
     }
 
@@ -413,7 +439,9 @@ impl Port {
         let deadline_ms = turn.now_ms + turn.engine.limits.request_timeout_ms;
         let id = self.waiting.add(to, deadline_ms).ok_or(Error::RequestTooManyRequests)?;
         let header = RequestHeader { id, ..RequestHeader::default() };
-        if raft_request::framed_len(kind, &header, body.len()) > turn.engine.limits.request_bytes_max {
+        if raft_request::framed_len(kind, &header, body.len())
+            > turn.engine.limits.request_bytes_max
+        {
             self.waiting.take(id);
             return Err(Error::RequestTooLarge.into());
         }
@@ -432,8 +460,11 @@ impl Port {
         }
         let batch = Event::Propose(std::mem::take(&mut self.proposals));
         if let Err(Event::Propose(batch)) = self.engine.member.push(batch) {
-            let error =
-                if self.engine.is_stopping() { Error::Stopped } else { Error::RequestTooManyRequests };
+            let error = if self.engine.is_stopping() {
+                Error::Stopped
+            } else {
+                Error::RequestTooManyRequests
+            };
             let mut routed = self.tasks.routed(outlet);
             for to in batch.iter().filter_map(|proposal| self.waiting.take(proposal.id)) {
                 routed.finish(to, Err(error.into()));
@@ -470,6 +501,20 @@ impl Port {
         Err(Error::NoSpace.into())
     }
 
+    /// Whether the process is asked to end.
+    pub fn is_stopping(&self) -> bool {
+        self.engine.is_stopping()
+    }
+
+    /// Ends all that would never end by itself.
+    pub fn stop(&mut self, outlet: &mut dyn Outlet) {
+        let calls: Vec<ReplyTo> =
+            self.handlers.drain().map(|(to, _)| to).chain(self.tasks.drain()).collect();
+        for to in calls {
+            outlet.finish(to, Err(Error::Stopped.into()));
+        }
+    }
+
     /// Whether another turn has something to do without anybody asking for it.
     pub fn has_work(&self) -> bool {
         self.watches.is_behind()
@@ -477,7 +522,7 @@ impl Port {
 
     /// Calls under way, for a front end that wants to end in peace.
     pub fn n_waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.n_unanswered()
     }
 }
 
@@ -499,9 +544,8 @@ fn admit(call: &Call, engine: &Engine) -> Result<(), Status> {
 
 /// Decodes a request, or says why not as grpc-go does.
 pub(crate) fn decode<M: Message + Default>(body: &Bytes) -> Result<M, Status> {
-    M::decode(body.clone()).map_err(|e| {
-        Status::new(Code::Internal, format!("grpc: error unmarshalling request: {e}"))
-    })
+    M::decode(body.clone())
+        .map_err(|e| Status::new(Code::Internal, format!("grpc: error unmarshalling request: {e}")))
 }
 
 pub(super) fn not_yet(method: Method) -> Status {

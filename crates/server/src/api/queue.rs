@@ -56,8 +56,7 @@ pub(super) fn created_at(key: &Bytes, revision: i64) -> Compare {
 }
 
 pub(super) fn put_op(key: &Bytes, value: &Bytes, lease: i64) -> RequestOp {
-    let put =
-        PutRequest { key: key.clone(), value: value.clone(), lease, ..PutRequest::default() };
+    let put = PutRequest { key: key.clone(), value: value.clone(), lease, ..PutRequest::default() };
     RequestOp { request: Some(request_op::Request::RequestPut(put)) }
 }
 

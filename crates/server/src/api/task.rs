@@ -74,12 +74,7 @@ struct Line {
 
 impl Tasks {
     pub(crate) fn new() -> Self {
-        Self {
-            desk: Rc::default(),
-            running: BTreeMap::new(),
-            of_call: BTreeMap::new(),
-            next: 1,
-        }
+        Self { desk: Rc::default(), running: BTreeMap::new(), of_call: BTreeMap::new(), next: 1 }
     }
 
     /// Starts the task that `begin` makes, to answer `to`.
@@ -109,6 +104,12 @@ impl Tasks {
         if let Some(task) = self.of_call.remove(&to) {
             drop(self.running.remove(&task));
         }
+    }
+
+    /// Drops all tasks; their callers have to be told.
+    pub(crate) fn drain(&mut self) -> Vec<ReplyTo> {
+        self.running.clear();
+        std::mem::take(&mut self.of_call).into_keys().collect()
     }
 
     /// Polls the tasks that were answered, and moves the calls they make to `inputs`.

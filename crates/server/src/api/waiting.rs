@@ -34,7 +34,7 @@ impl Origin {
         Self(member << 48 | start << (PORT_BITS + SEQUENCE_BITS))
     }
 
-    fn id(self, port: u16, sequence: u64) -> u64 {
+    pub(crate) fn id(self, port: u16, sequence: u64) -> u64 {
         self.0 | u64::from(port) << SEQUENCE_BITS | (sequence & ((1 << SEQUENCE_BITS) - 1))
     }
 
@@ -107,7 +107,7 @@ impl Waiting {
         self.window.front().map(|slot| slot.deadline_ms)
     }
 
-    pub fn len(&self) -> usize {
+    pub fn n_unanswered(&self) -> usize {
         self.unanswered
     }
 
@@ -135,7 +135,7 @@ mod tests {
             assert_eq!(waiting.take(ids[n as usize]), Some(call(n)));
             assert_eq!(waiting.take(ids[n as usize]), None);
         }
-        assert_eq!(waiting.len(), 0);
+        assert_eq!(waiting.n_unanswered(), 0);
     }
 
     #[test]

@@ -43,10 +43,6 @@ impl Watches {
     pub(crate) fn is_behind(&self) -> bool {
         !self.behind.is_empty()
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.calls.len()
-    }
 }
 
 /// A stream's way to its caller.

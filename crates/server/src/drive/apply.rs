@@ -11,7 +11,6 @@ use bytes::BytesMut;
 use member::Event;
 use member::conf_change::MembershipChange;
 use member::inbox::Waited;
-use proto::error::Status;
 use proto::raft_request;
 use raft::{Entry, EntryKind, Index};
 use state::watch::{Delivery, ShardId};
@@ -20,6 +19,7 @@ use state::{Outcome, State};
 use super::membership;
 use crate::api::port::PortWork;
 use crate::drive::chores::Chore;
+use crate::drive::keeper::Keeping;
 use crate::engine::Engine;
 use crate::log;
 
@@ -35,7 +35,9 @@ const IDLE: Duration = Duration::from_secs(1);
 pub enum ApplyWork {
     Committed(Vec<Entry>),
     /// This member has begun or ceased to lead.
-    Leadership { is_leader: bool },
+    Leadership {
+        is_leader: bool,
+    },
 }
 
 pub(crate) fn run(engine: &Arc<Engine>) {
@@ -84,7 +86,8 @@ impl<'a> Applier<'a> {
             let start = Instant::now();
             let deliveries = self.apply_batch(batch);
             let took = start.elapsed();
-            self.engine.metrics.applied(batch.len(), took);
+            self.engine.metrics.applied.add(batch.len() as u64);
+            self.engine.metrics.apply.observe(took);
             if took > self.engine.limits.slow_apply {
                 self.slow(batch.len(), took);
             }
@@ -94,9 +97,12 @@ impl<'a> Applier<'a> {
             self.engine.tell_member(Event::Applied(last));
             self.unsaved_entries += batch.len() as u64;
         }
+        if !self.engine.is_ready() {
+            self.engine.tell_chores(Chore::Introduce);
+        }
         if self.unsaved_entries >= self.engine.limits.snapshot_count {
             self.unsaved_entries = 0;
-            self.engine.tell_chores(Chore::Checkpoint);
+            self.engine.tell_keeper(Keeping::Checkpoint);
         }
     }
 
@@ -175,9 +181,6 @@ impl<'a> Applier<'a> {
             self.answers[usize::from(port)].push(PortWork::WatchLost { sequence, revision });
         }
         for (inbox, answers) in self.engine.ports.iter().zip(&mut self.answers) {
-            if answers.is_empty() && inbox.wants_applied() {
-                answers.push(PortWork::Applied);
-            }
             inbox.push_admitted(answers.drain(..));
         }
     }
@@ -186,7 +189,7 @@ impl<'a> Applier<'a> {
         let mut state = self.engine.state_mut();
         if is_leader {
             state.promote(self.engine.now_ms(), self.engine.limits.lease_extend_ms);
-            self.engine.tell_chores(Chore::Led);
+            self.engine.tell_chores(Chore::Introduce);
         } else {
             state.demote();
         }
@@ -201,14 +204,5 @@ impl<'a> Applier<'a> {
             "entries" = n_entries as u64,
             "expected-duration" = self.engine.limits.slow_apply
         );
-    }
-}
-
-/// Refusals that stand for an answer nobody could give.
-pub(crate) fn refuse(engine: &Engine, id: u64, status: Status) {
-    if let Some(port) = engine.origin.port_of(id)
-        && let Some(inbox) = engine.ports.get(port)
-    {
-        inbox.push_admitted([PortWork::Done { id, result: Err(status) }]);
     }
 }

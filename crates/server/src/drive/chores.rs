@@ -43,8 +43,8 @@ const RETRY: Duration = Duration::from_secs(5);
 pub enum Chore {
     /// A request did not fit the store: raise the alarm.
     OverQuota,
-    /// This member has begun to lead.
-    Led,
+    /// Leadership or membership has changed: see whether the cluster knows us.
+    Introduce,
 }
 
 /// How a thread that is no port's answers a call.
@@ -59,17 +59,10 @@ impl Answering {
         let work = PortWork::Answered { to: self.to, result };
         engine.ports[usize::from(self.port)].push_admitted([work]);
     }
-
-    pub(crate) fn ready(self, engine: &Engine) {
-        let work = PortWork::Ready { to: self.to };
-        engine.ports[usize::from(self.port)].push_admitted([work]);
-    }
 }
 
-
 pub(crate) fn run(engine: &Arc<Engine>, about: &Attributes, auto: AutoCompaction) {
-    let mut chores =
-        Chores { engine, about, published: None, versioned: None, alarmed: None };
+    let mut chores = Chores { engine, about, published: None, versioned: None, alarmed: None };
     let mut compactor = Compactor::new(auto);
     let mut work = VecDeque::new();
     let mut next_turn = Instant::now();
@@ -82,7 +75,7 @@ pub(crate) fn run(engine: &Arc<Engine>, about: &Attributes, auto: AutoCompaction
         for chore in work.drain(..) {
             match chore {
                 Chore::OverQuota => chores.raise_no_space(),
-                Chore::Led => chores.introduce(),
+                Chore::Introduce => chores.introduce(),
             }
         }
         if Instant::now() >= next_turn {
@@ -127,6 +120,9 @@ impl Chores<'_> {
         });
         let versioned = state.membership().version().is_some();
         drop(state);
+        if known && versioned {
+            self.engine.show_ready();
+        }
         if !known && is_due(&mut self.published) {
             let attributes = Some(self.about.clone());
             let request =

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use member::Event;
 use member::inbox::Waited;
-use proto::raftpb;
 use proto::prost::Message;
+use proto::raftpb;
 use raft::Index;
-use state::RELOCATIONS_PER_TURN;
+use state::state::RELOCATIONS_PER_TURN;
 use storage::revlog::DEAD_PERCENT_USUAL;
 use storage::wal::SnapshotMark;
 
@@ -62,7 +62,7 @@ pub(crate) fn run(engine: &Arc<Engine>) {
             keeper.checkpoint();
         }
         if let Some(done) = stopped {
-            drop(done.try_send(()));
+            let _ = done.try_send(());
             return;
         }
         keeper.prune();

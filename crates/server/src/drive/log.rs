@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use member::Event;
-use member::inbox::{Inbox, Waited};
+use member::inbox::Waited;
 use raft::{Entry, HardState, NodeId, PersistId};
 use storage::wal::{self, EntryRef, SnapshotMark, Wal};
 
@@ -24,14 +24,25 @@ const IDLE: Duration = Duration::from_secs(1);
 /// What the log thread is given, in the order in which it must reach the disk.
 #[derive(Debug)]
 pub enum LogWork {
-    Append { entries: Vec<Entry>, hard_state: Option<HardState>, persist: Option<PersistId> },
+    Append {
+        entries: Vec<Entry>,
+        hard_state: Option<HardState>,
+        persist: Option<PersistId>,
+    },
     /// The store is about to be durable up to here; `conf_state` is encoded as the record wants it.
-    Mark { mark: SnapshotMark, conf_state: Vec<u8>, done: std::sync::mpsc::SyncSender<()> },
+    Mark {
+        mark: SnapshotMark,
+        conf_state: Vec<u8>,
+        done: std::sync::mpsc::SyncSender<()>,
+    },
     /// The store is durable up to here: segments wholly below are no longer needed.
-    Release { index: u64 },
+    Release {
+        index: u64,
+    },
 }
 
-pub(crate) fn run(engine: &Arc<Engine>, inbox: &Inbox<LogWork>, mut wal: Wal) {
+pub(crate) fn run(engine: &Arc<Engine>, mut wal: Wal) {
+    let inbox = &engine.log;
     let mut work = VecDeque::new();
     loop {
         if inbox.wait(IDLE) == Waited::Closed {
@@ -58,7 +69,7 @@ pub(crate) fn run(engine: &Arc<Engine>, inbox: &Inbox<LogWork>, mut wal: Wal) {
             engine.tell_member(Event::Persisted(persist));
         }
         for done in marked {
-            drop(done.try_send(()));
+            let _ = done.try_send(());
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::api::port::PortWork;
 use crate::drive::apply::ApplyWork;
 use crate::drive::log::LogWork;
 use crate::engine::Engine;
-use crate::log::info;
+use crate::log;
 
 /// Ticks made up for after this thread was held up. More would depose a leader for our own pause.
 const TICKS_LATE_MAX: u32 = 2;
@@ -94,7 +94,12 @@ impl Driver<'_> {
     }
 
     fn leadership_changed(&self, view: &View) {
-        info!("raft.node: leader changed", leader = format!("{:x}", view.leader), term = view.term);
+        log::info!(
+            self.engine.logger,
+            "raft.node: leader changed",
+            "leader" = log::Value::Id(view.leader),
+            "term" = view.term
+        );
         self.engine.metrics.leader_changes_seen.inc();
         self.engine.apply.push_admitted([ApplyWork::Leadership { is_leader: view.is_leader }]);
     }
@@ -118,7 +123,7 @@ impl Driver<'_> {
             self.engine.ports[usize::from(ticket.port)].push_admitted([work]);
         }
         for (id, error) in effects.refused.drain(..) {
-            self.engine.answer(id, Err(error));
+            self.engine.refuse(id, error);
         }
         effects.clear();
     }

@@ -33,7 +33,9 @@ pub(crate) fn meaning(change: &MembershipChange) -> Option<MemberChange> {
     let context: Value = serde_json::from_slice(&change.context).ok()?;
     let member = decode(id, &context);
     match change.kind {
-        ConfChangeKind::AddNode if flag(&context, "isPromote") => Some(MemberChange::Promote { id }),
+        ConfChangeKind::AddNode if flag(&context, "isPromote") => {
+            Some(MemberChange::Promote { id })
+        }
         ConfChangeKind::AddNode | ConfChangeKind::AddLearner => Some(MemberChange::Add(member)),
         ConfChangeKind::UpdateNode => {
             Some(MemberChange::Update { id, peer_urls: member.peer_urls })

@@ -66,7 +66,7 @@ fn compute(engine: &Engine, revision: i64) -> Result<state::KvHash, Error> {
         // The lock is taken anew for each turn: the writer comes in between.
         match engine.state().hash_turn(&mut run)? {
             HashTurn::More => std::thread::yield_now(),
-            HashTurn::Ready(job) => return Ok(engine.or_die("store", job.run())),
+            HashTurn::Job(job) => return Ok(engine.or_die("store", job.run())),
             HashTurn::Known(hash) => return Ok(hash),
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mio::event::Event as Ready;
 use mio::{Registry, Token};
-use proto::error::{Code, Error, Status};
+use proto::error::{Code, Status};
 use proto::method::{Kind, Method};
 use wire::{Connection, Event, Metadata, Route, StreamId};
 
@@ -70,7 +70,7 @@ impl Connections {
             slots: Vec::new(),
             free: Vec::new(),
             generation: 0,
-            limits: Arc::new(limits.wire()),
+            limits: Arc::clone(&limits.wire),
             to_read: VecDeque::new(),
             dirty: Vec::new(),
             buffer: vec![0; READ_BUFFER],
@@ -116,7 +116,9 @@ impl Connections {
     /// A socket has changed.
     pub(super) fn ready(&mut self, event: &Ready) {
         let index = u32::try_from(event.token().0).expect("tokens are slots");
-        let Some(slot) = self.slots.get_mut(index as usize).and_then(Option::as_mut) else { return };
+        let Some(slot) = self.slots.get_mut(index as usize).and_then(Option::as_mut) else {
+            return;
+        };
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             slot.read_closed |= event.is_read_closed() || event.is_error();
             if !slot.readable {
@@ -164,7 +166,8 @@ impl Connections {
             let index = self.dirty[at];
             let Some(slot) = self.slots[index as usize].as_mut() else { continue };
             slot.dirty = false;
-            let ended = slot.write().is_err() || (slot.wire.is_closed() && !slot.wire.wants_write());
+            let ended =
+                slot.write().is_err() || (slot.wire.is_closed() && !slot.wire.wants_write());
             if ended {
                 slot.wire.close();
             }

@@ -30,12 +30,14 @@ use std::time::Duration;
 use member::inbox::{Inbox, Wake};
 use mio::{Events, Poll, Token, Waker};
 
+pub(crate) use connections::OUTPUT_MAX;
 pub use socket::Socket;
 
 use self::connections::Connections;
 use crate::api::Input;
 use crate::api::port::{Port, PortWork};
 use crate::engine::Engine;
+use crate::start::GRACE;
 
 /// Events taken from the system in one turn.
 const EVENTS_PER_TURN_MAX: usize = 1024;
@@ -83,7 +85,7 @@ impl Seat {
         let run = move || {
             let connections = Connections::new(&engine.limits);
             let port = Port::new(engine, index);
-            Shard { seat: self, port, connections }.run();
+            Shard { seat: self, port, connections, stop_ms: None }.run();
         };
         thread::Builder::new().name(format!("shard-{index}")).spawn(run)
     }
@@ -93,6 +95,8 @@ struct Shard {
     seat: Seat,
     port: Port,
     connections: Connections,
+    /// By when all must be over, once the process is asked to end.
+    stop_ms: Option<u64>,
 }
 
 impl Shard {
@@ -102,7 +106,8 @@ impl Shard {
         let mut work = VecDeque::new();
         let mut accepted = VecDeque::new();
         loop {
-            let backlog = self.connections.has_backlog() || !inputs.is_empty();
+            let backlog =
+                self.connections.has_backlog() || self.port.has_work() || !inputs.is_empty();
             let wait = if backlog { Duration::ZERO } else { TURN_MAX };
             if let Err(e) = self.seat.poll.poll(&mut events, Some(wait))
                 && e.kind() != io::ErrorKind::Interrupted
@@ -126,5 +131,18 @@ impl Shard {
                 return;
             }
         }
+    }
+
+    /// True when the process ends and the last connection is gone, or has had its time.
+    fn is_done(&mut self, now_ms: u64) -> bool {
+        if !self.port.is_stopping() {
+            return false;
+        }
+        let stop_ms = *self.stop_ms.get_or_insert_with(|| {
+            self.port.stop(&mut self.connections);
+            self.connections.drain();
+            now_ms + GRACE.as_millis() as u64
+        });
+        self.connections.is_empty() || now_ms >= stop_ms
     }
 }

@@ -38,7 +38,7 @@ pub(super) struct Client {
 }
 
 impl Outbox for Client {
-    fn has_room(&self) -> bool {
+    fn has_room(&mut self) -> bool {
         self.room.is_none_or(|room| self.messages.len() < room)
     }
 

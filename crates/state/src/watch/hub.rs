@@ -63,6 +63,13 @@ pub struct Delivery {
     pub notices: Vec<Notice>,
 }
 
+impl Delivery {
+    /// The first revision of which something is delivered.
+    pub fn first_revision(&self) -> i64 {
+        self.notices.first().expect("nothing is not delivered").revision
+    }
+}
+
 /// What a stream tells the hub of a token: that it joins, or leaves.
 #[derive(Debug)]
 pub(crate) struct Mail {

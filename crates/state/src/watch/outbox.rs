@@ -8,7 +8,7 @@ use crate::encode;
 pub trait Outbox {
     /// Whether another message may be queued. A message that is one of several may be sent regardless,
     /// so what waits is bounded by the transport's bound and one turn's messages.
-    fn has_room(&self) -> bool;
+    fn has_room(&mut self) -> bool;
 
     /// Queues one message, given in pieces to be copied one after the other.
     fn send(&mut self, pieces: &[&[u8]]);

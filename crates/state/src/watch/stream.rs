@@ -217,6 +217,11 @@ impl Stream {
         self.watchers.insert(watch_id, watcher);
     }
 
+    /// Whether somebody waits for [`Stream::processed`].
+    pub fn has_promises(&self) -> bool {
+        self.promises.asked.is_some() || self.promises.ticked.is_some()
+    }
+
     /// A delivery of this number has been processed, for this stream and all others of its shard.
     pub fn processed(&mut self, sequence: u64, header: &ResponseHeader, out: &mut impl Outbox) {
         // A young stream may be told of deliveries that were made before it was.
