@@ -290,3 +290,6 @@ fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>, max_bytes: u64) -> u64 
     }
     n
 }
+
+#[cfg(test)]
+mod tests;

@@ -269,3 +269,6 @@ fn insert(list: &mut Vec<NodeId>, node: NodeId) {
         list.insert(at, node);
     }
 }
+
+#[cfg(test)]
+mod tests;

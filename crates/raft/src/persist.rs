@@ -105,3 +105,6 @@ impl Persist {
         self.withheld.pop_front().map(|(_, what)| what)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -226,3 +226,6 @@ impl Window {
         self.bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

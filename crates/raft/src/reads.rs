@@ -106,3 +106,43 @@ impl Reads {
         self.postponed.into_iter().chain(self.waiting.into_iter().map(|(read, _)| read))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stdx::each_seed;
+
+    use super::*;
+
+    /// The model numbers the questions; a round answers all that were asked up to it.
+    #[test]
+    fn a_round_answers_exactly_the_questions_asked_before_it() {
+        each_seed(|g| {
+            let from = NodeId::new(1).expect("not 0");
+            let mut reads = Reads::default();
+            let (mut asked, mut answered) = (0, 0);
+            for _ in 0..100 {
+                match g.below(3) {
+                    0 => {
+                        asked += 1;
+                        reads.ask(Read { from, context: Context(asked) }, Index(asked));
+                    }
+                    1 if reads.should_announce() => {
+                        reads.announce();
+                        assert!(reads.announced.len() <= ROUNDS_MAX);
+                    }
+                    1 => {}
+                    _ => {
+                        let round = g.below(asked + 3);
+                        for (read, _) in reads.confirm(round) {
+                            answered += 1;
+                            assert_eq!(read.context, Context(answered), "in order, none twice");
+                            assert!(answered <= round, "asked after the round");
+                        }
+                        assert!(answered >= round.min(asked), "one was left out");
+                    }
+                }
+                assert_eq!(reads.newest(), asked);
+            }
+        });
+    }
+}

@@ -3,7 +3,6 @@
 use std::cmp::Ordering;
 
 use crate::message::{AppendReply, Body, Message};
-use crate::node::follower::Follower;
 use crate::node::{Node, Role};
 use crate::number::{Index, NodeId, Term};
 use crate::reads::Read;
@@ -90,30 +89,21 @@ impl Node {
         match (&mut self.role, body) {
             (_, Body::Vote { pre, last, transfer: _ }) => self.on_vote(from, term, pre, last),
 
-            (
-                Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. },
-                Body::Append { prev, entries, commit },
-            ) => {
-                self.follow(from);
-                self.core.on_append(from, prev, entries, commit);
-            }
-            (
-                Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. },
-                Body::Heartbeat { commit, context },
-            ) => {
-                self.follow(from);
-                self.core.on_heartbeat(from, commit, context);
-            }
-            (
-                Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. },
-                Body::Snapshot(snapshot),
-            ) => {
-                self.follow(from);
-                self.on_snapshot(from, *snapshot);
-            }
             // Two leaders in one term is the one thing Raft promises can't happen.
             (Role::Leader(_), Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot(_)) => {
                 panic!("{from} also leads {term}")
+            }
+            (_, Body::Append { prev, entries, commit }) => {
+                self.follow(from);
+                self.core.on_append(from, prev, entries, commit);
+            }
+            (_, Body::Heartbeat { commit, context }) => {
+                self.follow(from);
+                self.core.on_heartbeat(from, commit, context);
+            }
+            (_, Body::Snapshot(snapshot)) => {
+                self.follow(from);
+                self.on_snapshot(from, *snapshot);
             }
 
             (Role::PreCandidate { .. }, Body::VoteReply { pre: true, granted, committed }) => {
@@ -126,9 +116,7 @@ impl Node {
                 self.on_vote_reply(from, granted, committed);
             }
             // The round these answer is over: won, lost, or left.
-            (Role::PreCandidate { .. }, Body::VoteReply { pre: false, .. })
-            | (Role::Candidate { .. }, Body::VoteReply { pre: true, .. })
-            | (Role::Follower(_) | Role::Leader(_), Body::VoteReply { .. }) => {}
+            (_, Body::VoteReply { .. }) => {}
 
             (Role::Leader(leader), Body::AppendReply(reply)) => {
                 leader.on_append_reply(core, from, reply);
@@ -136,18 +124,11 @@ impl Node {
             (Role::Leader(leader), Body::HeartbeatReply { context }) => {
                 leader.on_heartbeat_reply(core, from, &context);
             }
-            (
-                Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. },
-                Body::AppendReply(_) | Body::HeartbeatReply { .. },
-            ) => {}
+            (_, Body::AppendReply(_) | Body::HeartbeatReply { .. }) => {}
 
-            // The leader trusts us to win.
+            // The leader trusts us to win. Others are at it already, or done.
             (Role::Follower(_), Body::TimeoutNow) => self.campaign_if_fit(true),
-            // Already at it, or done.
-            (
-                Role::PreCandidate { .. } | Role::Candidate { .. } | Role::Leader(_),
-                Body::TimeoutNow,
-            ) => {}
+            (_, Body::TimeoutNow) => {}
 
             (Role::Leader(leader), Body::TransferLeader) => leader.on_transfer(core, from),
             (Role::Leader(leader), Body::Propose { entries }) => {
@@ -157,27 +138,14 @@ impl Node {
             (Role::Leader(leader), Body::ReadIndex { context }) => {
                 leader.on_read(core, Read { from, context });
             }
-            (
-                Role::Follower(Follower { leader: Some(leader), .. }),
-                body @ (Body::TransferLeader | Body::Propose { .. } | Body::ReadIndex { .. }),
-            ) => {
-                let to = *leader;
-                self.pass_on(from, to, term, body);
+            (_, body @ (Body::TransferLeader | Body::Propose { .. } | Body::ReadIndex { .. })) => {
+                self.pass_on(from, term, body);
             }
-            (
-                Role::Follower(Follower { leader: None, .. })
-                | Role::PreCandidate { .. }
-                | Role::Candidate { .. },
-                Body::TransferLeader | Body::Propose { .. } | Body::ReadIndex { .. },
-            ) => {}
 
             (Role::Follower(follower), Body::ReadIndexReply { context, index }) => {
                 follower.on_read_reply(core, context, index);
             }
-            (
-                Role::PreCandidate { .. } | Role::Candidate { .. } | Role::Leader(_),
-                Body::ReadIndexReply { .. },
-            ) => {}
+            (_, Body::ReadIndexReply { .. }) => {}
         }
     }
 
@@ -198,9 +166,9 @@ impl Node {
         self.unanswered.retain(|&index| index > conf_index);
     }
 
-    /// Sends a request on, in the name of whoever made it.
-    fn pass_on(&mut self, from: NodeId, to: NodeId, term: Term, body: Body) {
-        if from != to {
+    /// Sends a request on to the leader, in the name of whoever made it.
+    fn pass_on(&mut self, from: NodeId, term: Term, body: Body) {
+        if let Some(to) = self.leader().filter(|&leader| leader != from) {
             self.core.out.send.push(Message { from, to, term, body });
         }
     }

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use raft::{ConfState, Config, Context, Effects, EntryKind, Index, Input, Message, Node, NodeId};
+use raft::{
+    ConfState, Config, Context, Effects, EntryKind, Index, Input, Message, Node, NodeId, RoleKind,
+};
 use stdx::{Generator, each_seed};
 
 use crate::member::{Apply, Member, conf_change, id, is_conf_change};
@@ -15,7 +17,7 @@ use crate::oracle::Oracle;
 /// Members that may ever exist.
 const NODES_MAX: u64 = 6;
 /// Things that happen before the world turns kind.
-const EVENTS: usize = 5_000;
+const EVENTS: usize = 8_000;
 /// Messages under way; of more, some are lost.
 const FLYING_MAX: usize = 200;
 /// Rounds a kind world has for electing a leader and bringing everyone up to date.
@@ -31,6 +33,8 @@ struct World<'a> {
     next_context: u64,
     next_data: u64,
     effects: Effects,
+    /// How many of a hundred messages pay no heed to their order.
+    wildness: u64,
 }
 
 #[test]
@@ -59,6 +63,7 @@ impl<'a> World<'a> {
         let election_ticks = g.int(3..=10) as u32;
         let message_bytes_max = if g.chance(50) { 100 } else { 1 << 20 };
         let in_flight_max = g.int(1..=4);
+        let wildness = *g.pick(&[5, 30, 100]);
         let seed = g.number();
         let mut members = BTreeMap::new();
         for name in (1..=NODES_MAX).map(id) {
@@ -82,6 +87,7 @@ impl<'a> World<'a> {
             next_context: 0,
             next_data: 0,
             effects: Effects::default(),
+            wildness,
         }
     }
 
@@ -99,15 +105,15 @@ impl<'a> World<'a> {
             0..450 => self.deliver_any(),
             450..600 => drop(self.persist_one(who)),
             600..700 => drop(self.apply_one(who)),
-            700..820 => self.step(who, Input::Tick),
-            820..880 => self.propose(who),
+            700..840 => self.step(who, Input::Tick),
+            840..880 => self.propose(who),
             880..930 => self.read(who),
             930..934 => self.member(who).crash(),
             934..950 => self.restart(who),
-            950..958 => self.cut_some(who),
-            958..966 => self.cut.clear(),
-            966..972 => self.transfer(who),
-            972..982 => self.change_membership(who),
+            950..953 => self.cut_some(who),
+            953..955 => self.cut.clear(),
+            955..961 => self.transfer(who),
+            961..982 => self.change_membership(who),
             982..988 => self.compact(who),
             988..994 => self.answer_wanted(),
             994..996 => {
@@ -153,11 +159,14 @@ impl<'a> World<'a> {
         if self.flying.is_empty() {
             return;
         }
-        let at = self.g.below(self.flying.len() as u64) as usize;
+        // Mostly one of the oldest; in a wild world any.
+        let n = self.flying.len() as u64;
+        let among = if self.g.chance(self.wildness) { n } else { n.min(4) };
+        let at = self.g.below(among) as usize;
         let m = match self.g.below(100) {
-            0..5 => return drop(self.flying.swap_remove(at)),
+            0..5 => return drop(self.flying.remove(at)),
             5..10 => self.flying[at].clone(),
-            _ => self.flying.swap_remove(at),
+            _ => self.flying.remove(at),
         };
         self.deliver(m);
     }
@@ -228,10 +237,14 @@ impl<'a> World<'a> {
         }
     }
 
-    /// One direction of a link, or all of a node's.
+    /// One direction of a link, or all of a node's; of a leader's more often than not.
     fn cut_some(&mut self, who: NodeId) {
-        let whole = self.g.chance(40);
+        let whole = self.g.chance(60);
         let other = self.any();
+        let leads = |node: &Node| node.status().role == RoleKind::Leader;
+        let leaders = (1..=NODES_MAX).map(id).filter(|&name| self.node(name).is_some_and(leads));
+        let leader = leaders.last().filter(|_| whole);
+        let who = leader.unwrap_or(who);
         for peer in (1..=NODES_MAX).map(id) {
             if whole || peer == other {
                 self.cut.insert((who, peer));
