@@ -221,6 +221,7 @@ impl Connection {
             self.events.push_back(stream.announce(body));
             return Ok(());
         }
+        stream.remote_closed = end_stream;
         if !data.is_empty() {
             self.on_messages(id, data)?;
         }
@@ -327,7 +328,9 @@ impl Connection {
 
     /// Ends a call on our own account. A peer that makes us do it all the time is not served.
     fn fail(&mut self, id: StreamId, status: &Status<'_>) -> Checked {
-        self.spend(Expense::Reset)?;
+        if self.streams.get(id).is_some_and(|stream| !stream.remote_closed) {
+            self.spend(Expense::Reset)?;
+        }
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let announced = stream.announced;
         stream.outbox = None;
