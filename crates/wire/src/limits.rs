@@ -25,7 +25,7 @@ pub struct Limits {
     pub header_block_size_max: usize,
     /// CONTINUATION frames of one block.
     pub continuations_max: u32,
-    /// The client's HPACK table.
+    /// The client's HPACK table; below 64 KiB.
     pub table_size_max: usize,
     /// Above this much unwritten output no more is framed and no more should be read.
     pub output_high_water: usize,

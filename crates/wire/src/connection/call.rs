@@ -82,6 +82,7 @@ impl Connection {
         }
         let verdict = head.verdict();
         if let Verdict::Call(call) = &verdict
+            && call.timeout_ms.is_none() // Those differ from call to call.
             && self.decoder.generation() == generation
         {
             self.memo.note(generation, block, call);
