@@ -49,6 +49,14 @@ fn first_block() -> Vec<u8> {
 const WARM_BLOCK: &[u8] =
     &[0x83, 0x86, 0x80 | 67, 0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62];
 
+/// A warm block with a deadline that is never the same: it has to be decoded.
+fn deadline_block(n: u32) -> Vec<u8> {
+    let mut block = WARM_BLOCK.to_vec();
+    block.extend_from_slice(b"\x00\x0cgrpc-timeout\x08");
+    block.extend_from_slice(format!("{:07}u", 4_000_000 + n % 999_999).as_bytes());
+    block
+}
+
 fn request(out: &mut Vec<u8>, stream: u32, block: &[u8]) {
     frame(out, 1, 4, stream, block);
     let mut message = vec![0, 0, 0, 0, REQUEST.len() as u8];
@@ -77,6 +85,12 @@ fn turn(connection: &mut Connection, input: &[u8]) -> usize {
 #[expect(clippy::print_stdout, reason = "a benchmark reports")]
 fn main() {
     let calls = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(CALLS_DEFAULT);
+    println!("{calls} calls, {} ns each", run(calls, |_| WARM_BLOCK.to_vec()));
+    println!("{calls} calls with deadlines, {} ns each", run(calls, deadline_block));
+}
+
+/// Nanoseconds a call.
+fn run(calls: usize, block: impl Fn(u32) -> Vec<u8>) -> u128 {
     let limits = Arc::new(Limits { window_updates_per_second_max: u32::MAX, ..Limits::default() });
     let mut connection = Connection::new(limits, |_| Route::Unary(Method(0)), 0);
 
@@ -91,7 +105,7 @@ fn main() {
     while answered < calls {
         batch.clear();
         for _ in 0..BATCH {
-            request(&mut batch, stream, WARM_BLOCK);
+            request(&mut batch, stream, &block(stream));
             stream += 2;
         }
         let window = (BATCH * (REPLY.len() + 5)) as u32;
@@ -101,5 +115,5 @@ fn main() {
         spent += start.elapsed();
     }
     assert!(!connection.is_closed());
-    println!("{} calls, {} ns each", answered, spent.as_nanos() / answered as u128);
+    spent.as_nanos() / answered as u128
 }

@@ -3,18 +3,21 @@
 //! `cargo run -p wire --example serve -- 127.0.0.1:4000`. One thread per connection and blocking
 //! sockets: enough to be talked to, and nothing like the real thing.
 
+use std::collections::HashSet;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use wire::{Code, Connection, Event, Limits, Method, Route, Status};
+use wire::{Code, Connection, Event, Limits, Method, Route, Status, StreamId};
 
 const UNARY: Method = Method(0);
 const MANY: Method = Method(1);
 const STREAM: Method = Method(2);
 const FAIL: Method = Method(3);
+/// Takes what comes, says hello at the end: what h2spec, taught to speak gRPC, is pointed at.
+const HELLO: Method = Method(4);
 
 /// How many messages an answer of `Many` has.
 const N_MANY: usize = 10;
@@ -27,6 +30,7 @@ fn route(path: &[u8]) -> Route {
         b"/wire.Echo/Unary" => Route::Unary(UNARY),
         b"/wire.Echo/Many" => Route::Unary(MANY),
         b"/wire.Echo/Stream" => Route::Streaming(STREAM),
+        b"/wire.Echo/Hello" => Route::Streaming(HELLO),
         b"/wire.Echo/Fail" => Route::Unary(FAIL),
         _ if path.starts_with(b"/wire.Echo/") => Route::UnknownMethod,
         _ => Route::UnknownService,
@@ -49,9 +53,10 @@ fn serve(mut socket: TcpStream) -> io::Result<()> {
     let limits = Limits { streams_max: 100, ..Limits::default() };
     let mut connection = Connection::new(Arc::new(limits), route, 0);
     let mut buffer = vec![0; 64 * 1024];
+    let mut greeted = HashSet::new();
     loop {
         while let Some(event) = connection.poll() {
-            answer(&mut connection, event);
+            answer(&mut connection, &mut greeted, event);
         }
         while connection.wants_write() {
             let mut slices = [IoSlice::new(&[]); 16];
@@ -73,8 +78,13 @@ fn serve(mut socket: TcpStream) -> io::Result<()> {
     }
 }
 
-fn answer(connection: &mut Connection, event: Event) {
+fn answer(connection: &mut Connection, greeted: &mut HashSet<StreamId>, event: Event) {
     match event {
+        Event::Opened { stream, method: HELLO, .. } => drop(greeted.insert(stream)),
+        Event::Message { stream, .. } if greeted.contains(&stream) => {}
+        Event::HalfClosed { stream } if greeted.remove(&stream) => {
+            connection.send_unary(stream, &b"hello"[..]);
+        }
         Event::Unary { stream, method: MANY, body, .. } => {
             for _ in 0..N_MANY {
                 connection.send_message(stream, body.clone());

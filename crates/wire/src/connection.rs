@@ -34,7 +34,7 @@ use crate::limits::Limits;
 use crate::memo::Memo;
 use crate::output::Output;
 use crate::response::Blocks;
-use crate::stream::{Ending, Recent, Streams};
+use crate::stream::{Ending, Gone, Recent, Streams};
 use clock::Clock;
 
 /// What a connection tells its owner.
@@ -389,17 +389,20 @@ impl Connection {
     /// Forgets a stream; true if the caller knows of it.
     fn forget(&mut self, stream: StreamId, ending: Ending) -> bool {
         self.recent.note(stream, ending);
-        let Some(gone) = self.streams.get(stream) else { return false };
-        let announced = gone.announced;
-        self.buffered -= gone.buffered();
+        let Some(gone) = self.streams.remove(stream) else { return false };
+        self.settle(stream, gone);
+        gone.announced
+    }
+
+    /// Clears up after a stream that was removed.
+    fn settle(&mut self, stream: StreamId, gone: Gone) {
+        self.buffered -= gone.buffered;
         if gone.ready {
             self.ready.retain(|&id| id != stream);
         }
-        self.streams.remove(stream);
         if self.phase == Phase::Drained && self.streams.is_empty() {
             self.phase = Phase::Closed;
         }
-        announced
     }
 
     /// Counts what a peer may not do too often.

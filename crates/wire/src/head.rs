@@ -68,14 +68,12 @@ enum ContentType {
     Other(Vec<u8>),
 }
 
-/// Which fields were there; pseudo-fields and `host` may be but once.
+/// Which fields were there; pseudo-fields may be but once.
 const METHOD: u8 = 1;
 const SCHEME: u8 = 2;
 const AUTHORITY: u8 = 4;
 const PATH: u8 = 8;
-const HOST: u8 = 16;
-const REGULAR: u8 = 32;
-const TWO_HOSTS: u8 = 64;
+const REGULAR: u8 = 16;
 const REQUIRED: u8 = METHOD | SCHEME | PATH;
 
 /// Which fields were the same as in the last request.
@@ -89,6 +87,7 @@ pub(crate) struct Head<'a> {
     size_max: usize,
     size: usize,
     seen: u8,
+    n_hosts: u8,
     same: u8,
     malformed: bool,
     fresh: Metadata,
@@ -111,6 +110,7 @@ impl<'a> Head<'a> {
             size_max,
             size: 0,
             seen: 0,
+            n_hosts: 0,
             same: 0,
             malformed: false,
             fresh: Metadata::default(),
@@ -173,8 +173,14 @@ impl<'a> Head<'a> {
 
     /// What grpc-go's transport would answer by itself.
     fn refusal(&self) -> Option<(u16, Code, String)> {
-        if self.seen & TWO_HOSTS != 0 {
-            return Some((400, Code::Internal, "more than one host".to_owned()));
+        if self.n_hosts > 1 {
+            let n_authorities = u8::from(self.seen & AUTHORITY != 0);
+            let message = format!(
+                "num values of :authority: {n_authorities}, num values of host: {}, \
+                 both must only have 1 value as per HTTP/2 spec",
+                self.n_hosts
+            );
+            return Some((400, Code::Internal, message));
         }
         let other = match &self.content_type {
             ContentType::Grpc => None,
@@ -290,8 +296,7 @@ impl Sink for Head<'_> {
                 self.same |= note(last, fresh, value, VERSION);
             }
             Tag::HasLeader => self.fresh.has_leader = true,
-            Tag::Host if self.seen & HOST != 0 => self.seen |= TWO_HOSTS,
-            Tag::Host => self.seen |= HOST,
+            Tag::Host => self.n_hosts = self.n_hosts.saturating_add(1),
             Tag::Ignored => {}
             Tag::Malformed => self.malformed = true,
         }

@@ -62,6 +62,11 @@ impl Decoder {
         Self { table: Table::new(size_max), router, literal: Vec::new() }
     }
 
+    pub(crate) fn release(&mut self) {
+        self.table.release();
+        self.literal = Vec::new();
+    }
+
     pub(crate) fn memory(&self) -> usize {
         self.table.memory() + self.literal.capacity()
     }

@@ -7,7 +7,7 @@ use crate::frame::{FRAME_SIZE_CEILING, FRAME_SIZE_DEFAULT, WINDOW_MAX};
 /// Amounts named `…_per_second_max` are per span between two ticks at least a second apart.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Calls a client may have open at once.
+    /// Calls a client may have open at once. (etcd has no limit unless a flag sets one.)
     pub streams_max: u32,
     /// A request message, without its prefix.
     pub message_size_max: usize,
@@ -25,7 +25,7 @@ pub struct Limits {
     pub header_block_size_max: usize,
     /// CONTINUATION frames of one block.
     pub continuations_max: u32,
-    /// The client's HPACK table.
+    /// The client's HPACK table; below 64 KiB.
     pub table_size_max: usize,
     /// Above this much unwritten output no more is framed and no more should be read.
     pub output_high_water: usize,
@@ -59,7 +59,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            streams_max: u32::MAX,
+            streams_max: 100_000,
             message_size_max: 2 * 1024 * 1024,
             buffered_bytes_max: 64 * 1024 * 1024,
             stream_window: 1024 * 1024,

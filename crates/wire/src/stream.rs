@@ -78,6 +78,26 @@ impl Stream {
     }
 }
 
+/// What has to be known of a stream after it is gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gone {
+    pub(crate) announced: bool,
+    pub(crate) remote_closed: bool,
+    pub(crate) ready: bool,
+    pub(crate) buffered: usize,
+}
+
+impl Gone {
+    fn new(stream: &Stream) -> Self {
+        Self {
+            announced: stream.announced,
+            remote_closed: stream.remote_closed,
+            ready: stream.ready,
+            buffered: stream.buffered(),
+        }
+    }
+}
+
 /// What waits for a window or for the socket.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -248,9 +268,11 @@ impl Streams {
         }
     }
 
-    pub(crate) fn remove(&mut self, id: StreamId) {
-        let Some((mut hole, place)) = self.entry(id) else { return };
-        self.places[place as usize] = None;
+    pub(crate) fn remove(&mut self, id: StreamId) -> Option<Gone> {
+        let (mut hole, place) = self.entry(id)?;
+        let stream = &mut self.places[place as usize];
+        let gone = stream.as_ref().map(Gone::new);
+        *stream = None;
         self.free.push(place);
         // Those after the hole move up, as far as they are astray.
         let mut at = (hole + 1) & (self.index.len() - 1);
@@ -260,6 +282,7 @@ impl Streams {
             at = (at + 1) & (self.index.len() - 1);
         }
         self.index[hole] = (0, 0);
+        gone
     }
 
     /// In no particular order: nothing a peer sees may follow from it.

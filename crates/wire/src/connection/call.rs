@@ -10,7 +10,7 @@ use crate::deflate;
 use crate::frame::{self, ErrorCode, Header, StreamId};
 use crate::head::{Call, Encoding, Head, Verdict};
 use crate::hpack::Broken;
-use crate::message::{Assembler, Flaw, Message};
+use crate::message::{Assembler, Flaw, Message, PREFIX_SIZE};
 use crate::status::{Code, Status};
 use crate::stream::{Ending, Stream};
 
@@ -82,6 +82,7 @@ impl Connection {
         }
         let verdict = head.verdict();
         if let Verdict::Call(call) = &verdict
+            && call.timeout_ms.is_none() // Those differ from call to call.
             && self.decoder.generation() == generation
         {
             self.memo.note(generation, block, call);
@@ -221,6 +222,7 @@ impl Connection {
             self.events.push_back(stream.announce(body));
             return Ok(());
         }
+        stream.remote_closed = end_stream;
         if !data.is_empty() {
             self.on_messages(id, data)?;
         }
@@ -275,22 +277,21 @@ impl Connection {
             let next = next.and_then(|next| {
                 next.map(|message| readable(message, stream.encoding, &self.limits)).transpose()
             });
+            self.buffered = self.buffered - before + stream.buffered();
             match next {
                 Ok(Some(body)) if stream.streaming => {
                     self.events.push_back(Event::Message { stream: id, body });
                 }
-                Ok(Some(body)) => {
-                    // The method takes one; grpc-go, too, looks at no second.
-                    stream.body.get_or_insert(body);
+                Ok(Some(body)) if stream.body.is_none() => {
+                    self.buffered += body.len();
+                    stream.body = Some(body);
                 }
-                Ok(None) if data.is_empty() => {
-                    self.buffered = self.buffered - before + stream.buffered();
-                    return self.check_buffered(id);
-                }
+                // The method takes one message; grpc-go, too, looks at no second.
+                Ok(Some(_)) => {}
+                Ok(None) if data.is_empty() => return self.check_buffered(id),
                 Ok(None) => {}
                 Err(flaw) => return self.fail(id, &Status::new(flaw.code, &flaw.text)),
             }
-            self.buffered = self.buffered - before + stream.buffered();
         }
     }
 
@@ -309,7 +310,8 @@ impl Connection {
         if stream.content_left.is_some_and(|left| left > 0) {
             return Err(Fault::Stream(id, ErrorCode::Protocol));
         }
-        if stream.assembler.buffered() > 0 {
+        let cut_short = stream.assembler.buffered() >= PREFIX_SIZE;
+        if stream.streaming && cut_short {
             return self.fail(id, &Status::new(Code::Internal, "unexpected EOF"));
         }
         if stream.streaming {
@@ -317,7 +319,8 @@ impl Connection {
             return Ok(());
         }
         let Some(body) = stream.body.take() else {
-            return self.fail(id, &Status::new(Code::Internal, "EOF"));
+            let message = if cut_short { "unexpected EOF" } else { "EOF" };
+            return self.fail(id, &Status::new(Code::Unknown, message));
         };
         self.buffered -= body.len();
         self.events.push_back(stream.announce(body));
@@ -326,7 +329,9 @@ impl Connection {
 
     /// Ends a call on our own account. A peer that makes us do it all the time is not served.
     fn fail(&mut self, id: StreamId, status: &Status<'_>) -> Checked {
-        self.spend(Expense::Reset)?;
+        if self.streams.get(id).is_some_and(|stream| !stream.remote_closed) {
+            self.spend(Expense::Reset)?;
+        }
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let announced = stream.announced;
         stream.outbox = None;

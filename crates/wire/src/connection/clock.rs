@@ -196,6 +196,7 @@ impl Connection {
 
     /// Gives back the buffers of a connection that has nothing to do.
     fn release(&mut self) {
+        self.decoder.release();
         self.output.release();
         self.streams.release();
         if self.partial.is_empty() {

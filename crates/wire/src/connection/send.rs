@@ -163,13 +163,14 @@ impl Connection {
 
     /// Our side of the stream is done. If the client's isn't, it is told not to bother.
     fn end_stream(&mut self, id: StreamId) {
-        let done = self.streams.get(id).is_none_or(|stream| stream.remote_closed);
-        if done {
-            self.forget(id, Ending::Over);
+        let Some(gone) = self.streams.remove(id) else { return };
+        if gone.remote_closed {
+            self.recent.note(id, Ending::Over);
         } else {
             frame::put_reset(self.output.buffer(), id, ErrorCode::NoError);
-            self.forget(id, Ending::WeReset);
+            self.recent.note(id, Ending::WeReset);
         }
+        self.settle(id, gone);
     }
 
     /// Writes a header block, over several frames if it has to be.

@@ -17,10 +17,10 @@ use crate::field::{Route, Tag};
 /// An entry of the dynamic table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
-    /// Where its name starts, counted from the beginning of the connection.
-    at: u64,
-    name: u32,
-    value: u32,
+    /// Where its name starts, counted from the beginning of the connection; wraps around.
+    at: u32,
+    name: u16,
+    value: u16,
     tag: Tag,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Table {
     entries: VecDeque<Entry>,
     bytes: Vec<u8>,
     /// How many bytes of the connection's entries were dropped before `bytes[0]`.
-    dropped: u64,
+    dropped: u32,
     /// Sum of the entries' sizes.
     size: usize,
     /// What the peer wants it to be at most …
@@ -45,6 +45,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(size_max: usize) -> Self {
+        assert!(size_max <= usize::from(u16::MAX), "the lengths of an entry fit sixteen bits");
         Self {
             entries: VecDeque::new(),
             bytes: Vec::new(),
@@ -62,9 +63,9 @@ impl Table {
             return STATIC.get(index.checked_sub(1)?).copied();
         }
         let entry = self.entries.get(index - STATIC.len() - 1)?;
-        let at = (entry.at - self.dropped) as usize;
-        let text = &self.bytes[at..at + (entry.name + entry.value) as usize];
-        let (name, value) = text.split_at(entry.name as usize);
+        let at = entry.at.wrapping_sub(self.dropped) as usize;
+        let (name, value) = (usize::from(entry.name), usize::from(entry.value));
+        let (name, value) = self.bytes[at..at + name + value].split_at(name);
         Some(Field { tag: entry.tag, name, value })
     }
 
@@ -76,7 +77,7 @@ impl Table {
             return Some((field.tag, field.size()));
         }
         let entry = self.entries.get(index - STATIC.len() - 1)?;
-        Some((entry.tag, Entry::size(entry.name as usize, entry.value as usize)))
+        Some((entry.tag, Entry::size(entry.name.into(), entry.value.into())))
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -108,9 +109,9 @@ impl Table {
             return;
         }
         let entry = Entry {
-            at: self.dropped + self.bytes.len() as u64,
-            name: name.len() as u32,
-            value: value.len() as u32,
+            at: self.dropped.wrapping_add(self.bytes.len() as u32),
+            name: name.len() as u16,
+            value: value.len() as u16,
             tag,
         };
         self.bytes.extend_from_slice(name);
@@ -124,19 +125,30 @@ impl Table {
     fn evict(&mut self, room: usize) {
         while self.size + room > self.size_now {
             let Some(oldest) = self.entries.pop_back() else { return };
-            self.size -= Entry::size(oldest.name as usize, oldest.value as usize);
+            self.size -= Entry::size(oldest.name.into(), oldest.value.into());
         }
-        self.drop_dead();
+        let dead = self.dead();
+        if dead > self.bytes.len() / 2 {
+            self.drop_front(dead);
+        }
     }
 
-    fn drop_dead(&mut self) {
-        let end = self.dropped + self.bytes.len() as u64;
-        let live_at = self.entries.back().map_or(end, |oldest| oldest.at);
-        let dead = (live_at - self.dropped) as usize;
-        if dead > self.bytes.len() / 2 {
-            self.bytes.drain(..dead);
-            self.dropped = live_at;
-        }
+    /// How many bytes stand before the oldest entry.
+    fn dead(&self) -> usize {
+        let oldest = self.entries.back();
+        oldest.map_or(self.bytes.len(), |oldest| oldest.at.wrapping_sub(self.dropped) as usize)
+    }
+
+    fn drop_front(&mut self, dead: usize) {
+        self.bytes.drain(..dead);
+        self.dropped = self.dropped.wrapping_add(dead as u32);
+    }
+
+    /// Gives back what memory it can while nothing happens.
+    pub(super) fn release(&mut self) {
+        self.drop_front(self.dead());
+        self.bytes.shrink_to_fit();
+        self.entries.shrink_to_fit();
     }
 
     #[cfg(test)]

@@ -64,6 +64,17 @@ pub(super) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
+/// Fields spelled out, all remembered: the table is as full as it gets.
+pub(super) fn remembered_block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    for field in fields {
+        let at = whole.len();
+        whole.extend(block(&[*field]));
+        whole[at] = 0x40;
+    }
+    whole
+}
+
 /// What every call of a gRPC client says.
 pub(super) fn call_fields(path: &str) -> Vec<(&str, &str)> {
     vec![

@@ -210,15 +210,15 @@ fn every_answer_arrives_whole_through_any_windows() {
             &[&[0, 4][..], &window.to_be_bytes()].concat(),
         ));
         let mut expected = vec![Vec::new(); 5];
-        for n in 0..5 {
+        for (n, expected) in expected.iter_mut().enumerate() {
             let id = 2 * n as u32 + 1;
             connection.receive(&peer::call(id, "/t.T/Unary"));
             connection.receive(&peer::message(id, true, b"x"));
             for _ in 0..g.int(1..=4) {
                 let large = g.chance(20);
                 let body = g.bytes(0..if large { 40_000 } else { 100 });
-                expected[n].extend_from_slice(&crate::message::prefix(body.len()));
-                expected[n].extend_from_slice(&body);
+                expected.extend_from_slice(&crate::message::prefix(body.len()));
+                expected.extend_from_slice(&body);
                 connection.send_message(StreamId(id), body);
             }
             connection.finish(StreamId(id), &Status::OK);
