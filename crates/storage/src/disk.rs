@@ -11,6 +11,7 @@
 //!   succeed without the data.
 
 mod mapping;
+mod ownership;
 pub mod real;
 pub mod simulated;
 

@@ -1,4 +1,4 @@
-//! A file seen as memory: the one place where the project says `unsafe`.
+//! A file seen as memory.
 //!
 //! # Invariants
 //!

@@ -8,16 +8,16 @@
 //!
 //! # Not here
 //!
-//! `unsafe`: see `mapping`. Retries: a failed sync is the caller's end, not ours to hide.
+//! `unsafe`: see `mapping` and `ownership`. Retries: a failed sync is the caller's end, not ours to hide.
 
-use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::mapping::Mapping;
-use super::{Disk, File, Lock};
+use super::{Disk, File, Lock, ownership};
 
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,11 +70,8 @@ impl Disk for RealDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         let file = options().create(true).truncate(false).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Box::new(Held { _file: file })),
-            Err(TryLockError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(e)) => Err(e),
-        }
+        ownership::take(&file)?;
+        Ok(Box::new(Held { _file: file }))
     }
 }
 

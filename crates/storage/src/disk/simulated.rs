@@ -17,8 +17,8 @@
 //!
 //! # Invariants
 //!
-//! - After [`SimulatedDisk::crash`], or once a planned crash has come, every handle of the old disk fails,
-//!   with an error that [`is_crash`] knows.
+//! - After [`SimulatedDisk::crash`] or `kill`, or once a planned crash has come, every handle of the old
+//!   disk fails, with an error that [`is_crash`] knows.
 //! - A folder is durable as soon as it is made, as on the real disk.
 //!
 //! # Not here
@@ -122,6 +122,15 @@ impl SimulatedDisk {
         let World { names, random, .. } = &mut *world;
         let survived = names.survive(random);
         Self::of(Random(world.random.next()), survived)
+    }
+
+    /// Kills the process and spares the machine: all that was written is still there, and what was not synced
+    /// is still not safe from a crash. Otherwise as [`SimulatedDisk::crash`].
+    #[must_use]
+    pub fn kill(&self) -> Self {
+        let mut world = self.world();
+        world.crashed = true;
+        Self::of(Random(world.random.next()), world.names.clone())
     }
 
     /// The `k`-th operation from now on (counting from 1) is the one during which the power fails.

@@ -305,10 +305,13 @@ impl Wal {
                 self.n_prepared += 1;
                 Ok(prepared)
             }
-            // Its thread is gone. Perhaps there is room by now; if not, this says so.
+            None if self.pipeline.is_none() => self.prepare(),
+            // Its thread has given up. Perhaps there is room by now; if not, this says so.
             Some(Err(_)) | None => {
                 self.pipeline = None;
-                self.prepare()
+                let prepared = self.prepare()?;
+                self.prepare_in_background()?;
+                Ok(prepared)
             }
         }
     }

@@ -53,6 +53,31 @@ fn a_crash_at_any_operation_loses_nothing_flushed_and_invents_nothing() {
     });
 }
 
+/// The process dies and finds its writes again, synced or not; from then on they are promises.
+#[test]
+fn what_was_once_found_is_found_after_a_later_crash() {
+    each_seed_of(12, |g| {
+        let seed = g.number();
+        for k in 1.. {
+            let mut g = Generator::new(seed);
+            let disk = SimulatedDisk::new(g.number() ^ k);
+            let mut wal = create(&disk);
+            let mut history = History::new();
+            disk.crash_at(k);
+            let ended = history.run(&mut wal, &mut g, 30).is_ok();
+            let disk = disk.kill();
+            let mut wal = reopen(&disk, &mut history);
+            let steps = g.int(0..=3);
+            history.run(&mut wal, &mut g, steps).expect("no fault was planned");
+            history.flush(&mut wal).expect("no fault was planned");
+            reopen(&disk.crash(), &mut history);
+            if ended {
+                break;
+            }
+        }
+    });
+}
+
 #[test]
 fn a_crash_while_the_log_is_opened_changes_nothing() {
     each_seed(|g| {

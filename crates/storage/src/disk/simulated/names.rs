@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Inode, Random};
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Names {
     folders: BTreeSet<PathBuf>,
     current: BTreeMap<PathBuf, Inode>,

@@ -159,6 +159,22 @@ fn a_flipped_bit_is_seen_at_once_and_after_a_crash() {
 }
 
 #[test]
+fn a_killed_process_leaves_unsynced_writes_that_a_crash_may_still_take() {
+    let mut survived = [0; 2];
+    each_seed(|g| {
+        let old = disk(g.number());
+        let file = old.create(&at("a")).expect("a file");
+        old.sync_dir(Path::new("d")).expect("synced");
+        file.write_at(0, b"x").expect("written");
+        let killed = old.kill();
+        assert!(is_crash(&file.sync().expect_err("a dead process's handle")));
+        assert_eq!(content(&killed, "a").expect("there"), b"x");
+        survived[content(&killed.crash(), "a").expect("there").len()] += 1;
+    });
+    assert!(survived.iter().all(|n| *n > 50), "{survived:?}");
+}
+
+#[test]
 fn a_lock_dies_with_its_guard_or_with_the_power() {
     let old = disk(1);
     let guard = old.lock(&at("lock")).expect("free");
