@@ -15,7 +15,7 @@ const OFFSET_MAX: u64 = 4000;
 
 fn written(g: &mut Generator) -> (SimulatedDisk, Model) {
     let disk = SimulatedDisk::new(g.number());
-    let mut promised = Promised { committed: Model::default(), in_flight: None };
+    let mut promised = Promised::default();
     run(&disk, g, &mut promised).expect("no fault was planned");
     (disk.crash(), promised.committed)
 }
