@@ -214,6 +214,7 @@ impl Revlog {
             let sealed = output.sealed().expect("`run` sealed it");
             footers.fetch_add(sealed.footer_end - sealed.records_end, Ordering::Relaxed);
             self.pending.added.push((output.id, sealed));
+            self.pending.files_created = true;
             let bytes = sealed.records_end - segment::FIRST_OFFSET;
             let holding = Holding { bytes, n_records: u64::from(sealed.n_records), dead };
             added = Some((output.id, holding));
@@ -257,7 +258,6 @@ impl Victim {
         let output = copier.output;
         if let Some(output) = &output {
             output.seal()?;
-            shared.disk.sync_dir(&shared.dir).context(&shared.dir)?;
             output.map()?;
         }
         let walk =

@@ -79,13 +79,14 @@ impl History {
     }
 
     /// Carries a collection through, and commits everything.
-    pub(super) fn settle(&mut self, g: &mut Generator) -> Result<(), Fatal> {
+    pub(super) fn settle(&mut self, g: &mut Generator) -> Result<Promised, Fatal> {
         while self.collected.is_some() {
             self.collect(g)?;
         }
         self.capture(g);
-        let mut promised = Promised { measures: true, ..Promised::default() };
-        self.commit(&mut promised)
+        let mut promised = Promised { measures: self.measures, ..Promised::default() };
+        self.commit(&mut promised)?;
+        Ok(promised)
     }
 
     fn append(&mut self, g: &mut Generator) -> Result<(), Fatal> {
