@@ -29,6 +29,7 @@ use super::ledger::item::Dead;
 use super::record::{self, HEADER_SIZE, Place, Revision, SegmentId};
 use super::recover::{Skip, Walk};
 use super::segment::{self, Segment};
+use super::shelf::Holding;
 use super::{Collection, Revlog, Shared};
 
 /// How dead segments have to be before copying the rest is worth it, in percent of their bytes.
@@ -57,7 +58,6 @@ struct Source {
     segment: Arc<Segment>,
     /// Offsets of what is left out.
     dead: Vec<u32>,
-    dead_bytes: u64,
 }
 
 /// What speaks for collecting a segment, or some together.
@@ -124,13 +124,15 @@ impl Moves {
         Place::new(self.victims[after - 1].0, self.pairs[pair].0)
     }
 
-    /// Where a record of the `n`-th victim went.
-    fn new_offset(&self, n: usize, old: u32) -> u32 {
+    /// Where a record of the `n`-th victim went, and its length; the copies end at `end`.
+    fn copy_of(&self, n: usize, old: u32, end: u64) -> (u32, u64) {
         let from = self.victims[n].1;
         let to = self.victims.get(n + 1).map_or(self.pairs.len(), |(_, before)| *before);
-        let pairs = &self.pairs[from..to];
-        let found = pairs.binary_search_by_key(&old, |(old, _)| *old);
-        pairs[found.expect("what was alive was copied")].1
+        let found = self.pairs[from..to].binary_search_by_key(&old, |(old, _)| *old);
+        let pair = from + found.expect("what was alive was copied");
+        let new = self.pairs[pair].1;
+        let next = self.pairs.get(pair + 1).map_or(end, |(_, next)| u64::from(*next));
+        (new, next - u64::from(new))
     }
 }
 
@@ -144,9 +146,8 @@ impl Revlog {
         let chosen = self.choose(dead_percent_min)?.to_vec();
         let victims = chosen.into_iter().map(|id| {
             let account = self.shelf.account(id);
-            let Dead { offsets, bytes } = account.dead.clone();
-            let segment = Arc::clone(&self.segments[&id]);
-            Source { segment, dead: offsets, dead_bytes: bytes }
+            let dead = account.dead.offsets.clone();
+            Source { segment: Arc::clone(&self.segments[&id]), dead }
         });
         let victims = victims.collect();
         self.collection = Collection::Copying;
@@ -213,7 +214,10 @@ impl Revlog {
             let sealed = output.sealed().expect("`run` sealed it");
             footers.fetch_add(sealed.footer_end - sealed.records_end, Ordering::Relaxed);
             self.pending.added.push((output.id, sealed));
-            added = Some((output.id, sealed.records_end - segment::FIRST_OFFSET, dead));
+            self.pending.files_created = true;
+            let bytes = sealed.records_end - segment::FIRST_OFFSET;
+            let holding = Holding { bytes, n_records: u64::from(sealed.n_records), dead };
+            added = Some((output.id, holding));
         }
         self.shelf.replace(&ids, added);
         let segments = Arc::make_mut(&mut self.segments);
@@ -227,12 +231,15 @@ impl Revlog {
 
     /// Those who died after `victim`, in their new places.
     fn late_deaths(&self, collected: &Collected) -> Dead {
+        let end = collected.output.as_ref().map_or(0, |output| output.flushed());
         let mut all = Dead::default();
         for (n, victim) in collected.victims.iter().enumerate() {
             let dead = &self.shelf.account(victim.segment.id).dead;
-            let late = dead.offsets[victim.dead.len()..].iter();
-            all.offsets.extend(late.map(|old| collected.moves.new_offset(n, *old)));
-            all.bytes += dead.bytes - victim.dead_bytes;
+            for &old in &dead.offsets[victim.dead.len()..] {
+                let (new, length) = collected.moves.copy_of(n, old, end);
+                all.offsets.push(new);
+                all.bytes += length;
+            }
         }
         all
     }
@@ -251,7 +258,6 @@ impl Victim {
         let output = copier.output;
         if let Some(output) = &output {
             output.seal()?;
-            shared.disk.sync_dir(&shared.dir).context(&shared.dir)?;
             output.map()?;
         }
         let walk =

@@ -6,7 +6,7 @@
 //! 3 dead     segment · bytes · n · offset · n−1 × (offset − the one before)    offsets ascend
 //! 4 set      table · length of key · key · length of value · value
 //! 5 unset    table · length of key · key
-//! 6 mark     consistent index · term · compacted · scheduled · head · segment · offset
+//! 6 mark     consistent index · term · compacted · scheduled · head · segment · offset · number of records
 //!            one byte says which; then varints (signed ones as 64-bit two's complement), keys, values
 //! ```
 //!
@@ -41,6 +41,8 @@ pub(in crate::revlog) struct Position {
     /// The one segment that is not sealed; `None` before the first commit.
     pub segment: Option<SegmentId>,
     pub offset: u64,
+    /// Of that segment.
+    pub n_records: u64,
 }
 
 /// Which records of a segment are dead.
@@ -131,6 +133,7 @@ impl<'a> Item<'a> {
                 }
                 put(out, position.segment.map_or(0, |segment| u64::from(segment.0)));
                 put(out, position.offset);
+                put(out, position.n_records);
             }
         }
     }
@@ -188,7 +191,7 @@ fn take_mark(input: &mut &[u8]) -> Option<Mark> {
 }
 
 fn take_position(input: &mut &[u8]) -> Option<Position> {
-    Some(Position { segment: take_segment(input)?, offset: take(input)? })
+    Some(Position { segment: take_segment(input)?, offset: take(input)?, n_records: take(input)? })
 }
 
 impl Contents {
@@ -250,7 +253,7 @@ impl Contents {
         });
         let rows = self.tables.iter();
         let rows = rows.map(|((table, key), value)| Item::Set { table: *table, key, value });
-        let none = (Mark::default(), Position { segment: None, offset: 0 });
+        let none = (Mark::default(), Position { segment: None, offset: 0, n_records: 0 });
         let (mark, position) = self.mark.unwrap_or(none);
         sealed.chain(dead).chain(rows).chain([Item::Mark { mark, position }])
     }
@@ -293,7 +296,8 @@ mod tests {
                     head,
                 };
                 let segment = g.chance(80).then_some(segment);
-                Item::Mark { mark, position: Position { segment, offset: number(g) } }
+                let position = Position { segment, offset: number(g), n_records: number(g) };
+                Item::Mark { mark, position }
             }
         }
     }
