@@ -147,7 +147,9 @@ pub(super) fn change(g: &mut Generator, world: &mut World, model: &mut Model) ->
                         changed = true;
                     }
                     Request::RequestDeleteRange(request) => changed |= delete(&mut map, request),
-                    other => panic!("{other:?}"),
+                    Request::RequestRange(_) | Request::RequestTxn(_) => {
+                        panic!("only writes are made here")
+                    }
                 }
             }
             model.commit(map, changed);
