@@ -230,6 +230,12 @@ impl Mvcc {
         Ok(decode(record.into())?.key)
     }
 
+    /// Leaves watchers that are behind nothing but the walk over the keys.
+    #[cfg(test)]
+    pub(crate) fn forget_recent(&mut self) {
+        self.recent = Recent::new(self.head);
+    }
+
     /// Appends a point as a `KeyValue` in `field`.
     pub(crate) fn copy(&self, field: u32, point: &Point, out: &mut Vec<u8>) -> Result<(), Fatal> {
         crate::encode::prefix(out, field, self.len_of(point.place)?);

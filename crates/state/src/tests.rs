@@ -3,6 +3,7 @@
 mod model;
 mod script;
 mod show;
+mod watching;
 mod world;
 
 use stdx::script::run_folder;

@@ -80,6 +80,3 @@ impl Token {
         StreamId((self.0 >> 32) as u32)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -80,17 +80,7 @@ impl World {
 
     /// Applies a request as the next entry; what it answers.
     pub(super) fn apply(&mut self, kind: Body, request: &impl Message) -> (Outcome, Vec<u8>) {
-        let header = RequestHeader { id: 7, ..RequestHeader::default() };
-        let mut entry = BytesMut::new();
-        raft_request::frame_message(kind, &header, request, &mut entry);
-        self.log.push(entry.freeze());
-        let mut out = Vec::new();
-        let index = self.log.len() as u64;
-        let entry = &self.log[index as usize - 1];
-        let outcome = self.state.apply(index, 1, entry, true, &mut out).expect("a disk that works");
-        let deliveries = self.state.hub.take_deliveries();
-        self.inbox.extend(deliveries.into_iter().map(|(_, delivery)| delivery));
-        (outcome.expect("an entry that was not applied before"), out)
+        self.apply_or_crash(kind, request).expect("a disk that works")
     }
 
     /// Applies and decodes the answer.
@@ -116,6 +106,28 @@ impl World {
 
     pub(super) fn checkpoint(&mut self) {
         self.state.checkpoint().commit().expect("a disk that works");
+    }
+
+    /// Applies as [`World::apply`] does; if the disk fails meanwhile, the power does. `None` then.
+    pub(super) fn apply_or_crash(
+        &mut self,
+        kind: Body,
+        request: &impl Message,
+    ) -> Option<(Outcome, Vec<u8>)> {
+        let header = RequestHeader { id: 7, ..RequestHeader::default() };
+        let mut entry = BytesMut::new();
+        raft_request::frame_message(kind, &header, request, &mut entry);
+        self.log.push(entry.freeze());
+        let mut out = Vec::new();
+        let index = self.log.len() as u64;
+        let entry = &self.log[index as usize - 1];
+        let Ok(outcome) = self.state.apply(index, 1, entry, true, &mut out) else {
+            self.crash();
+            return None;
+        };
+        let deliveries = self.state.hub.take_deliveries();
+        self.inbox.extend(deliveries.into_iter().map(|(_, delivery)| delivery));
+        Some((outcome.expect("an entry that was not applied before"), out))
     }
 
     /// The power fails; the log's entries are applied again from the last checkpoint on.

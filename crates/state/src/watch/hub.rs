@@ -162,6 +162,12 @@ impl Hub {
         self.has_mail.store(true, Ordering::Release);
     }
 
+    /// How much mail waits.
+    #[cfg(test)]
+    pub(crate) fn n_waiting(&self) -> usize {
+        self.mailbox().len()
+    }
+
     /// Opens the mail: to be called before anything is applied.
     ///
     /// # Panics
