@@ -167,11 +167,12 @@ pub struct Parts {
     pub ports: Vec<Arc<Inbox<PortWork>>>,
     pub logger: Logger,
     pub replayed: u64,
+    pub extensive_metrics: bool,
 }
 
 impl Engine {
     pub fn new(parts: Parts, state: State) -> Self {
-        let Parts { identity, limits, origin, ports, logger, replayed } = parts;
+        let Parts { identity, limits, origin, ports, logger, replayed, extensive_metrics } = parts;
         assert!(ports.len() < PORTS_MAX, "the last port number is for requests of our own");
         let shown = Shown::default();
         shown.show_applied(state.applied().0);
@@ -180,7 +181,7 @@ impl Engine {
             limits,
             origin,
             shown,
-            metrics: Metrics::default(),
+            metrics: Metrics::new(extensive_metrics),
             ports,
             member: Inbox::new(MEMBER_INBOX_MAX),
             log: Inbox::new(INBOX_MAX),

@@ -139,6 +139,7 @@ impl Server {
             ports,
             logger: logger.clone(),
             replayed: last,
+            extensive_metrics: config.monitoring.extensive_metrics,
         };
         let engine = Arc::new(Engine::new(parts, state));
         let drivers = start_drivers(config, &engine, member, wal)?;

@@ -86,8 +86,6 @@ impl<'a> Applier<'a> {
             let start = Instant::now();
             let deliveries = self.apply_batch(batch);
             let took = start.elapsed();
-            self.engine.metrics.applied.add(batch.len() as u64);
-            self.engine.metrics.apply.observe(took);
             if took > self.engine.limits.slow_apply {
                 self.slow(batch.len(), took);
             }

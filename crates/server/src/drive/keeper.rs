@@ -97,7 +97,7 @@ impl Keeper<'_> {
             }
         }
         engine.or_die("store", checkpoint.commit());
-        engine.metrics.checkpoint.observe(start.elapsed());
+        engine.metrics.backend_commit.observe(start.elapsed());
         if index > self.saved {
             self.saved = index;
             let keep_from = index.saturating_sub(engine.limits.snapshot_catchup_entries);
