@@ -1,6 +1,8 @@
 //! The examples of RFC 7541, appendix C; every block a test encoder can make; and rubbish.
 
 use super::*;
+use stdx::{Generator, each_seed};
+
 use crate::field::Route;
 
 #[derive(Default)]
@@ -143,4 +145,126 @@ fn c_6_responses_with_huffman_evict_the_same() {
             ),
         ],
     );
+}
+
+/// The encoder's idea of the dynamic table: a list, newest first.
+struct Model {
+    entries: Vec<(String, String)>,
+    size_max: usize,
+}
+
+impl Model {
+    fn evict(&mut self) {
+        let size = |(name, value): &(String, String)| name.len() + value.len() + 32;
+        while self.entries.iter().map(size).sum::<usize>() > self.size_max {
+            self.entries.pop();
+        }
+    }
+
+    fn remember(&mut self, name: &str, value: &str) {
+        self.entries.insert(0, (name.to_owned(), value.to_owned()));
+        self.evict(); // An entry larger than the table empties it and is gone itself.
+    }
+}
+
+fn put_integer(block: &mut Vec<u8>, mark: u8, prefix: u32, value: usize) {
+    let max = (1 << prefix) - 1;
+    if value < max {
+        return block.push(mark | value as u8);
+    }
+    block.push(mark | max as u8);
+    let mut rest = value - max;
+    while rest >= 128 {
+        block.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    block.push(rest as u8);
+}
+
+fn put_string(g: &mut Generator, block: &mut Vec<u8>, text: &str) {
+    if g.chance(50) {
+        let code = huffman::encode(text.as_bytes());
+        put_integer(block, 0x80, 7, code.len());
+        block.extend_from_slice(&code);
+    } else {
+        put_integer(block, 0, 7, text.len());
+        block.extend_from_slice(text.as_bytes());
+    }
+}
+
+fn some_text(g: &mut Generator) -> String {
+    let length_max = *g.pick(&[1, 3, 20, 200]);
+    g.vec(0..length_max + 1, |g| char::from(b'a' + g.below(26) as u8)).into_iter().collect()
+}
+
+/// Writes a field in one of the ways the tables allow.
+fn put_field(g: &mut Generator, block: &mut Vec<u8>, model: &mut Model) -> String {
+    if !model.entries.is_empty() && g.chance(40) {
+        let at = g.int(0..=model.entries.len() - 1);
+        put_integer(block, 0x80, 7, 62 + at);
+        let (name, value) = &model.entries[at];
+        return format!("{name}: {value}\n");
+    }
+    let (mark, prefix) = *g.pick(&[(0x40, 6), (0x00, 4), (0x10, 4)]);
+    let name = if !model.entries.is_empty() && g.chance(40) {
+        let at = g.int(0..=model.entries.len() - 1);
+        put_integer(block, mark, prefix, 62 + at);
+        model.entries[at].0.clone()
+    } else {
+        let name = some_text(g);
+        put_integer(block, mark, prefix, 0);
+        put_string(g, block, &name);
+        name
+    };
+    let value = some_text(g);
+    put_string(g, block, &value);
+    if mark == 0x40 {
+        model.remember(&name, &value);
+    }
+    format!("{name}: {value}\n")
+}
+
+#[test]
+fn whatever_an_encoder_writes_is_read_as_it_was_meant() {
+    each_seed(|g| {
+        let size_max = g.int(0..=600);
+        let mut decoder = decoder(size_max);
+        let mut model = Model { entries: Vec::new(), size_max };
+        for _ in 0..g.int(1..=20) {
+            let mut block = Vec::new();
+            if g.chance(10) {
+                model.size_max = g.int(0..=size_max);
+                model.evict();
+                put_integer(&mut block, 0x20, 5, model.size_max);
+            }
+            let fields: String =
+                (0..g.int(1..=12)).map(|_| put_field(g, &mut block, &mut model)).collect();
+            assert_eq!(read(&mut decoder, &block).unwrap(), fields);
+            if g.chance(20) {
+                decoder.release();
+            }
+        }
+    });
+}
+
+#[test]
+fn no_bytes_make_it_panic_or_outgrow_its_table() {
+    each_seed(|g| {
+        let mut decoder = decoder(200);
+        for _ in 0..20 {
+            let block = g.bytes(0..100);
+            let _ = read(&mut decoder, &block);
+            assert!(decoder.table.size() <= 200);
+        }
+    });
+}
+
+#[test]
+fn sizes_stand_at_the_beginning_and_within_the_limit() {
+    let mut decoder = decoder(100);
+    assert!(read(&mut decoder, &hex("20 3f 45 82")).is_ok()); // 0, then 100
+    assert_eq!(read(&mut decoder, &hex("3f 46")), Err(Broken)); // 101
+    assert_eq!(read(&mut decoder, &hex("82 20")), Err(Broken)); // after a field
+    assert_eq!(read(&mut decoder, &hex("80")), Err(Broken)); // no index 0
+    assert_eq!(read(&mut decoder, &hex("ff 80 80 80 80 00")), Err(Broken)); // a number too long
 }
