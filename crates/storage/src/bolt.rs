@@ -1,7 +1,7 @@
 //! bbolt files: how data is exchanged with etcd and its tools.
 //!
-//! Nothing of ours lives in one. A snapshot for a peer or a backup is written as one, in a stream; a
-//! backup or the data directory of an etcd is read as one.
+//! Nothing of ours lives in one. A snapshot for a peer or a backup is written as one, in a stream;
+//! a backup or the data directory of an etcd is read as one.
 //!
 //! ```text
 //! page  0      1      2          3 …                                            last
@@ -12,15 +12,16 @@
 //!         └──────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A tree's pages come in the order in which they are finished: a branch after its children, the root last.
-//! Hence the writer holds one unfinished page per level, and nothing else; how many pages there will
-//! be (the meta pages want to know) a first pass over the sizes says.
+//! A tree's pages come in the order in which they are finished: a branch after its children, the
+//! root last. Hence the writer holds one unfinished page per level, and nothing else; how many
+//! pages there will be (the meta pages want to know) a first pass over the sizes says.
 //!
 //! # Invariants
 //!
 //! - The second pass writes exactly what the first has counted, or fails.
 //! - No branch has a single child: bbolt panics when it rebalances one.
-//! - The reader believes nothing: any file gives rows or an error, in time and memory bounded by its size.
+//! - The reader believes nothing: any file gives rows or an error, in time and memory bounded by
+//!   its size.
 //!
 //! # Not here
 //!
@@ -32,7 +33,8 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
-/// The page size of files we write; etcd's on the machines that matter. Files read may have another.
+/// The page size of files we write; etcd's on the machines that matter. Files read may have
+/// another.
 pub const PAGE_SIZE: usize = 4096;
 
 const PAGE_HEADER_SIZE: usize = 16;

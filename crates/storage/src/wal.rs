@@ -1,7 +1,7 @@
 //! The write-ahead log: what a member has promised, in etcd's own format.
 //!
-//! A folder of segments, each a chain of records. A segment starts by repeating what a reader needs who
-//! starts there: where the checksum stands, whose log it is, and the newest hard state.
+//! A folder of segments, each a chain of records. A segment starts by repeating what a reader needs
+//! who starts there: where the checksum stands, whose log it is, and the newest hard state.
 //!
 //! ```text
 //! 0000000000000000-0000000000000000.wal       0000000000000001-00000000000186a1.wal      0.tmp
@@ -11,15 +11,17 @@
 //!   0 ───────── rolling CRC32C ────────►            ───────────────────────►        the next, in zeros
 //! ```
 //!
-//! [`Wal::append`] and [`Wal::mark_snapshot`] encode into one buffer; [`Wal::flush`] is one write and one
-//! `fdatasync` for all of it. A segment is written over zeros that were put there beforehand: a sync then
-//! changes no metadata of the file system, and the disk can't run full in the middle of a segment.
+//! [`Wal::append`] and [`Wal::mark_snapshot`] encode into one buffer; [`Wal::flush`] is one write
+//! and one `fdatasync` for all of it. A segment is written over zeros that were put there
+//! beforehand: a sync then changes no metadata of the file system, and the disk can't run full in
+//! the middle of a segment.
 //!
 //! # Invariants
 //!
-//! - What `flush` has covered is found by the next `open`; what is found was appended, in that order.
-//! - A crash is never taken for corruption: sectors that did not arrive end the log. Damage to what was
-//!   whole is never taken for a crash, as far as the bytes can tell (see `record`).
+//! - What `flush` has covered is found by the next `open`; what is found was appended, in that
+//!   order.
+//! - A crash is never taken for corruption: sectors that did not arrive end the log. Damage to what
+//!   was whole is never taken for a crash, as far as the bytes can tell (see `record`).
 //! - A segment gets its name after its head is durable, so every named segment has a head.
 //! - After a failed write or sync the log refuses all further work.   (asserted by `Wal::ready`)
 //! - A segment needed to read on from the last released mark is never removed.
@@ -101,7 +103,8 @@ pub struct EntryRef<'a> {
 pub struct Recovered {
     pub metadata: Vec<u8>,
     pub hard_state: HardState,
-    /// All entries above the mark, without a gap; those above `hard_state.commit` may yet be replaced.
+    /// All entries above the mark, without a gap; those above `hard_state.commit` may yet be
+    /// replaced.
     pub entries: Vec<Entry>,
     /// The newest mark at or below the commit index.
     pub last_snapshot: SnapshotMark,

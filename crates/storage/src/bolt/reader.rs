@@ -2,9 +2,10 @@
 //!
 //! # Invariants
 //!
-//! - A page is checked whole when it is read (its kind, its elements' bounds, the order of its keys);
-//!   what is handed out needs no further care.
-//! - A walk ends: it descends no deeper than `DEPTH_MAX` and visits no more pages than the file has.
+//! - A page is checked whole when it is read (its kind, its elements' bounds, the order of its
+//!   keys); what is handed out needs no further care.
+//! - A walk ends: it descends no deeper than `DEPTH_MAX` and visits no more pages than the file
+//!   has.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -18,7 +19,8 @@ use super::{
 };
 use crate::disk::File;
 
-/// A tree of 16 levels with the least number of children has 65,536 leaves; real ones have hundreds.
+/// A tree of 16 levels with the least number of children has 65,536 leaves; real ones have
+/// hundreds.
 const DEPTH_MAX: usize = 32;
 
 /// Page sizes a file may have. The second meta page is looked for behind each.

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! - Memory: one unfinished page per level of the tree being written, and small buckets whole; never a value
-//!   that doesn't fit a page.
+//! - Memory: one unfinished page per level of the tree being written, and small buckets whole;
+//!   never a value that doesn't fit a page.
 //! - Keys of a bucket strictly ascend.   (asserted)
 
 use std::collections::BTreeMap;
@@ -372,7 +372,8 @@ fn meta_page(id: u64, shape: Shape) -> Vec<u8> {
     for number in [MAGIC, VERSION, PAGE_SIZE as u32, 0] {
         meta.extend_from_slice(&number.to_le_bytes());
     }
-    // Root page and sequence, freelist, number of pages, transaction (which says where the next one's meta goes).
+    // Root page and sequence, freelist, number of pages, transaction (which says where the next
+    // one's meta goes).
     for number in [shape.root, 0, FREELIST_AT, shape.n_pages, id] {
         meta.extend_from_slice(&number.to_le_bytes());
     }

@@ -5,8 +5,8 @@
 //! - No reference to the mapped bytes is ever made: they may change under us (through `pwrite`), so
 //!   they are only copied out, by pointer.
 //! - The file is not shorter than its mapping while the mapping lives: its owner refuses to cut it
-//!   (a touch beyond the end would be a SIGBUS). A disk that cannot read a page is one as well: it ends the
-//!   process, as a failed read of data we have vouched for should.
+//!   (a touch beyond the end would be a SIGBUS). A disk that cannot read a page is one as well: it
+//!   ends the process, as a failed read of data we have vouched for should.
 
 #![expect(
     unsafe_code,
@@ -34,8 +34,9 @@ impl Mapping {
     /// Maps the first `len` bytes of `file`, which must be that long at least.
     pub(super) fn new(file: &File, len: usize) -> io::Result<Self> {
         assert!(len > 0, "the kernel maps no empty range");
-        // SAFETY: the address is the kernel's choice, so no memory in use is replaced; the arguments
-        // describe a read-only view of a descriptor that `file` keeps open during the call.
+        // SAFETY: the address is the kernel's choice, so no memory in use is replaced; the
+        // arguments describe a read-only view of a descriptor that `file` keeps open during the
+        // call.
         let base = unsafe {
             libc::mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0)
         };
@@ -60,9 +61,10 @@ impl Mapping {
         assert!(end <= self.len, "{offset}..{end} is not mapped");
         out.reserve(len);
         let used = out.len();
-        // SAFETY: source: within the mapping, by the assertion. Target: the spare room of `out`, which
-        // `reserve` made at least `len` bytes long. They can't overlap: one is a read-only mapping, the
-        // other the allocator's. After the copy the bytes up to `used + len` are initialized.
+        // SAFETY: source: within the mapping, by the assertion. Target: the spare room of `out`,
+        // which `reserve` made at least `len` bytes long. They can't overlap: one is a read-only
+        // mapping, the other the allocator's. After the copy the bytes up to `used + len` are
+        // initialized.
         unsafe {
             let from = self.base.as_ptr().add(offset);
             ptr::copy_nonoverlapping(from, out.as_mut_ptr().add(used), len);

@@ -1,7 +1,7 @@
 //! Whose a file is: locks that another retcd sees, and a Go etcd too.
 //!
-//! etcd locks its log segments with open-file-description locks, and bbolt files with `flock`; the two know
-//! nothing of each other. Taking both keeps every mixture of servers out of one folder.
+//! etcd locks its log segments with open-file-description locks, and bbolt files with `flock`; the
+//! two know nothing of each other. Taking both keeps every mixture of servers out of one folder.
 
 #![expect(
     unsafe_code,
@@ -12,7 +12,8 @@ use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 
-/// Takes `file`, which must be open for writing, until it is closed; `WouldBlock` if another has it.
+/// Takes `file`, which must be open for writing, until it is closed; `WouldBlock` if another has
+/// it.
 pub(super) fn take(file: &File) -> io::Result<()> {
     match file.try_lock() {
         Ok(()) => take_description(file),

@@ -8,7 +8,8 @@
 //!
 //! # Not here
 //!
-//! `unsafe`: see `mapping` and `ownership`. Retries: a failed sync is the caller's end, not ours to hide.
+//! `unsafe`: see `mapping` and `ownership`. Retries: a failed sync is the caller's end, not ours to
+//! hide.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -167,7 +168,8 @@ impl File for RealFile {
                 None if len == 0 => return Ok(()),
                 None => {
                     let mapping = Mapping::new(&self.file, len as usize)?;
-                    // Two threads may map at once; the slower one's view is dropped, which is only a pity.
+                    // Two threads may map at once; the slower one's view is dropped, which is only
+                    // a pity.
                     drop(slot.set(mapping));
                     return Ok(());
                 }

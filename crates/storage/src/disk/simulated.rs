@@ -1,6 +1,7 @@
 //! A disk in memory that forgets what it may forget.
 //!
-//! It is as unkind as a real disk is allowed to be, and no more, and all it does follows from its seed:
+//! It is as unkind as a real disk is allowed to be, and no more, and all it does follows from its
+//! seed:
 //!
 //! ```text
 //!            write        write           sync        write      crash
@@ -8,17 +9,17 @@
 //!                     └ may be on the disk ┘ is      └ may be ┘
 //! ```
 //!
-//! Each sector of a file chooses for itself, and so do the file's length and every name that was made,
-//! renamed or removed since its folder was synced: any subset of those happened. A rename happens as
-//! a whole or not at all.
+//! Each sector of a file chooses for itself, and so do the file's length and every name that was
+//! made, renamed or removed since its folder was synced: any subset of those happened. A rename
+//! happens as a whole or not at all.
 //!
-//! A test plans faults beforehand: a disk that runs full, a sync that fails (the data of which is then
-//! forgotten silently, as Linux does), a bit that flips, a crash at the k-th operation.
+//! A test plans faults beforehand: a disk that runs full, a sync that fails (the data of which is
+//! then forgotten silently, as Linux does), a bit that flips, a crash at the k-th operation.
 //!
 //! # Invariants
 //!
-//! - After [`SimulatedDisk::crash`] or `kill`, or once a planned crash has come, every handle of the old
-//!   disk fails, with an error that [`is_crash`] knows.
+//! - After [`SimulatedDisk::crash`] or `kill`, or once a planned crash has come, every handle of
+//!   the old disk fails, with an error that [`is_crash`] knows.
 //! - A folder is durable as soon as it is made, as on the real disk.
 //!
 //! # Not here
@@ -124,8 +125,8 @@ impl SimulatedDisk {
         Self::of(Random(world.random.next()), survived)
     }
 
-    /// Kills the process and spares the machine: all that was written is still there, and what was not synced
-    /// is still not safe from a crash. Otherwise as [`SimulatedDisk::crash`].
+    /// Kills the process and spares the machine: all that was written is still there, and what was
+    /// not synced is still not safe from a crash. Otherwise as [`SimulatedDisk::crash`].
     #[must_use]
     pub fn kill(&self) -> Self {
         let mut world = self.world();
@@ -145,7 +146,8 @@ impl SimulatedDisk {
         world.plan.fail_sync_at = Some(world.counts.syncs + k);
     }
 
-    /// Leaves room for `bytes` more. Overwriting what is allocated takes none; `None` lifts the limit.
+    /// Leaves room for `bytes` more. Overwriting what is allocated takes none; `None` lifts the
+    /// limit.
     pub fn limit_space(&self, bytes: Option<u64>) {
         self.world().plan.space = bytes;
     }
@@ -172,7 +174,8 @@ impl SimulatedDisk {
         Arc::new(SimulatedFile { disk: self.clone(), inode, mapped: AtomicU64::new(0) })
     }
 
-    /// Changes names, unless the power has failed; if it fails just now, the change is begun and no more.
+    /// Changes names, unless the power has failed; if it fails just now, the change is begun and no
+    /// more.
     fn change<T>(&self, make: impl FnOnce(&mut World) -> io::Result<T>) -> io::Result<T> {
         let mut world = self.world();
         let fate = world.begin()?;

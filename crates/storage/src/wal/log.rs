@@ -24,7 +24,8 @@ pub struct Wal {
     metadata: Vec<u8>,
     hard_state: HardState,
     last_index: u64,
-    /// Oldest first; the last is the tail. Those before the mark the log was opened at are not locked.
+    /// Oldest first; the last is the tail. Those before the mark the log was opened at are not
+    /// locked.
     segments: VecDeque<Segment>,
     tail: Arc<dyn File>,
     /// Where the next write goes.
@@ -82,8 +83,8 @@ impl Wal {
         Ok(wal)
     }
 
-    /// Opens the log in `dir` and reads what follows the snapshot `after`, which it must have been told of.
-    /// A write that a crash cut short is cut off; then the log can be appended to.
+    /// Opens the log in `dir` and reads what follows the snapshot `after`, which it must have been
+    /// told of. A write that a crash cut short is cut off; then the log can be appended to.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
@@ -130,8 +131,8 @@ impl Wal {
         Ok((wal, Recovered { metadata, hard_state, entries, last_snapshot, torn }))
     }
 
-    /// The snapshots the log in `dir` knows of and that were committed, oldest first: what it can be
-    /// opened after. Nothing is changed, or locked.
+    /// The snapshots the log in `dir` knows of and that were committed, oldest first: what it can
+    /// be opened after. Nothing is changed, or locked.
     pub fn marks(disk: &dyn Disk, dir: &Path) -> Result<Vec<SnapshotMark>, OpenError> {
         let (older, last) = open::select(disk, dir, SnapshotMark { index: u64::MAX, term: 0 })?;
         // Removed segments may leave a gap behind when a crash undoes some of the removals.
@@ -141,7 +142,11 @@ impl Wal {
         }
         let mut replay = Replay::new(SnapshotMark { index: u64::MAX - 1, term: 0 });
         open::walk(disk, dir, &names, &mut replay)?;
-        Ok(replay.valid_marks().collect())
+        // A mark whose commit index was lost in a crash may come before lower ones.
+        let mut marks: Vec<SnapshotMark> = replay.valid_marks().collect();
+        marks.sort();
+        marks.dedup();
+        Ok(marks)
     }
 
     /// Takes entries, and then the hard state if it has changed. They are durable after `flush`.
@@ -174,8 +179,8 @@ impl Wal {
         Ok(())
     }
 
-    /// Notes that a snapshot of the state at `mark` is kept; `conf_state` is its `raftpb.ConfState`.
-    /// Durable after `flush`. The snapshot itself must be durable already.
+    /// Notes that a snapshot of the state at `mark` is kept; `conf_state` is its
+    /// `raftpb.ConfState`. Durable after `flush`. The snapshot itself must be durable already.
     pub fn mark_snapshot(&mut self, mark: SnapshotMark, conf_state: &[u8]) -> io::Result<()> {
         self.ready()?;
         self.encoder.snapshot(mark, conf_state);
@@ -184,11 +189,13 @@ impl Wal {
         Ok(())
     }
 
-    /// Makes all that was taken durable: one write, one sync. A mere commit index is written, not synced.
+    /// Makes all that was taken durable: one write, one sync. A mere commit index is written, not
+    /// synced.
     ///
     /// # Errors
     ///
-    /// Those of the disk. Nothing taken since the last `flush` may then be acknowledged, and the log is done for.
+    /// Those of the disk. Nothing taken since the last `flush` may then be acknowledged, and the
+    /// log is done for.
     pub fn flush(&mut self) -> io::Result<()> {
         self.ready()?;
         self.guarded(|wal| {
@@ -214,7 +221,8 @@ impl Wal {
         Ok(())
     }
 
-    /// Prepares the next segment now, unless it is ready: what a caller without threads does at leisure.
+    /// Prepares the next segment now, unless it is ready: what a caller without threads does at
+    /// leisure.
     pub fn prepare_next(&mut self) -> io::Result<()> {
         if self.next.is_none() && self.pipeline.is_none() {
             self.next = Some(self.prepare()?);

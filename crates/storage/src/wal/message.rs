@@ -9,8 +9,9 @@
 //! # Invariants
 //!
 //! - Encoding gives the bytes etcd 3.7 gives.
-//! - Decoding is total, and strict: known fields in ascending order, varints as short as can be. The kind of
-//!   a record is not covered by its checksum, so a message must not pass for another one lightly.
+//! - Decoding is total, and strict: known fields in ascending order, varints as short as can be.
+//!   The kind of a record is not covered by its checksum, so a message must not pass for another
+//!   one lightly.
 
 use super::{EntryRef, HardState, SnapshotMark};
 

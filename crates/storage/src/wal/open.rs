@@ -71,12 +71,14 @@ pub(super) fn walk(
     for name in earlier {
         let file = name.file(dir);
         read(disk, &file, &mut bytes)?;
+        replay.begin(*name);
         let mut decoder = Decoder::new(&bytes, crc, false);
         replay_segment(&mut decoder, &file, replay)?;
         crc = decoder.crc();
     }
     let file = last.file(dir);
     read(disk, &file, &mut bytes)?;
+    replay.begin(*last);
     let mut decoder = Decoder::new(&bytes, crc, true);
     let torn = replay_segment(&mut decoder, &file, replay)?;
     let offset = decoder.offset();

@@ -1,4 +1,5 @@
-//! Records: how the log puts them into a segment, and how it reads them back without trusting one byte.
+//! Records: how the log puts them into a segment, and how it reads them back without trusting one
+//! byte.
 //!
 //! ```text
 //! 0                    8                                           length
@@ -8,16 +9,17 @@
 //! └─────────────┴──────┴──────────────────────────────────────────────────────┘  ends on a multiple of 8
 //! ```
 //!
-//! The checksum is CRC32C over the data of all records so far; a `Crc` record has no data, and says where
-//! it stands.
+//! The checksum is CRC32C over the data of all records so far; a `Crc` record has no data, and says
+//! where it stands.
 //!
 //! # Torn or corrupt?
 //!
-//! A disk writes a sector of 512 bytes whole or not at all, and the log writes over zeros. So of a record that
-//! a crash cut short, some sector's part is all zeros; and where a frame is missing, so is all that follows in its
-//! sector. Only that, only in the last segment and only behind its head, ends the log in peace. Whatever else
-//! does not add up is damage. (A frame's length is said twice, so a flipped bit in it is found out too. What can't be told:
-//! damage to a record with a sector of zeros of its own; we take it for torn, as etcd does.)
+//! A disk writes a sector of 512 bytes whole or not at all, and the log writes over zeros. So of a
+//! record that a crash cut short, some sector's part is all zeros; and where a frame is missing, so
+//! is all that follows in its sector. Only that, only in the last segment and only behind its head,
+//! ends the log in peace. Whatever else does not add up is damage. (A frame's length is said twice,
+//! so a flipped bit in it is found out too. What can't be told: damage to a record with a sector of
+//! zeros of its own; we take it for torn, as etcd does.)
 
 use crc32c::crc32c_append;
 

@@ -2,15 +2,17 @@
 //!
 //! # Invariants
 //!
-//! - Entries above the mark are kept without a gap; a later one replaces its elder of the same index and
-//!   all that followed it.
-//! - Entries that a leader's snapshot overruled are not found again, though etcd would (they are in the log).
+//! - Entries above the mark are kept without a gap; a later one replaces its elder of the same
+//!   index and all that followed it.
+//! - Entries that a leader's snapshot overruled are not found again, though etcd would (they are in
+//!   the log).
 //! - Terms don't fall: not from entry to entry, not from hard state to hard state.
 
 use bytes::Bytes;
 
 use super::message::{self, Malformed};
 use super::record::{Kind, Record};
+use super::segment::{self, Name};
 use super::{Entry, EntryRef, HardState, SnapshotMark};
 
 pub(super) struct Replay {
@@ -18,8 +20,10 @@ pub(super) struct Replay {
     pub(super) metadata: Option<Vec<u8>>,
     pub(super) hard_state: HardState,
     pub(super) entries: Vec<Entry>,
-    /// All marks, in the order they were made.
-    pub(super) marks: Vec<SnapshotMark>,
+    /// The segments so far.
+    names: Vec<Name>,
+    /// All marks, and how many segments there were when they were met.
+    marks: Vec<(SnapshotMark, usize)>,
     /// Whether the mark to start after was met, in its own term.
     pub(super) has_mark: bool,
     /// The term of the newest entry at the mark's index.
@@ -49,11 +53,17 @@ impl Replay {
             metadata: None,
             hard_state: HardState::default(),
             entries: Vec::new(),
+            names: Vec::new(),
             marks: Vec::new(),
             has_mark: false,
             term_at_mark: None,
             last_index: 0,
         }
+    }
+
+    /// The records that follow are those of the next segment.
+    pub(super) fn begin(&mut self, name: Name) {
+        self.names.push(name);
     }
 
     pub(super) fn record(&mut self, record: &Record) -> Result<(), Contradiction> {
@@ -114,15 +124,15 @@ impl Replay {
             if mark.term != self.after.term {
                 return Err(Contradiction::OtherTerm);
             }
-            // A leader's snapshot, in place of entries that never were committed. Those behind them are
-            // void: kept, they would follow an entry they were never written after.
+            // A leader's snapshot, in place of entries that never were committed. Those behind them
+            // are void: kept, they would follow an entry they were never written after.
             if !self.has_mark && self.term_at_mark != Some(mark.term) {
                 self.entries.clear();
             }
             self.has_mark = true;
         }
         self.last_index = self.last_index.max(mark.index);
-        self.marks.push(mark);
+        self.marks.push((mark, self.names.len()));
         Ok(())
     }
 
@@ -131,8 +141,14 @@ impl Replay {
         self.after.index + self.entries.len() as u64
     }
 
-    /// The marks a member may start from: those of snapshots that were committed.
+    /// The marks a member may start from: those of snapshots that were committed, and that are met
+    /// by who starts reading for them. (One made by a process that died before it noted the commit
+    /// may lie in a segment before the one its index leads to.)
     pub(super) fn valid_marks(&self) -> impl Iterator<Item = SnapshotMark> {
-        self.marks.iter().copied().filter(|mark| mark.index <= self.hard_state.commit)
+        let is_met = |&&(mark, n_segments): &&(SnapshotMark, usize)| {
+            let start = segment::position_for(self.names.iter().copied(), mark.index);
+            start.is_some_and(|at| at < n_segments) && mark.index <= self.hard_state.commit
+        };
+        self.marks.iter().filter(is_met).map(|(mark, _)| *mark)
     }
 }

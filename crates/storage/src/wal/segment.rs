@@ -77,12 +77,13 @@ pub(super) struct Workshop {
 
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
-/// Zeros are synced in such portions, so that the log's own syncs never wait for all of them at once.
+/// Zeros are synced in such portions, so that the log's own syncs never wait for all of them at
+/// once.
 const SYNC_EVERY: u64 = 4 << 20;
 
 impl Workshop {
-    /// Makes the `n`-th prepared file, unless told to stop. Two names take turns: one may not have been given its
-    /// final name yet while the next is made.
+    /// Makes the `n`-th prepared file, unless told to stop. Two names take turns: one may not have
+    /// been given its final name yet while the next is made.
     pub(super) fn prepare(&self, n: u64, stop: &AtomicBool) -> io::Result<Prepared> {
         let path = self.dir.join(format!("{}.tmp", n % 2));
         let file = self.disk.create(&path)?;

@@ -178,7 +178,8 @@ impl Content {
     }
 }
 
-/// Cuts `len` bytes from `offset` on at the sector boundaries: (sector, offset in it, range of the bytes).
+/// Cuts `len` bytes from `offset` on at the sector boundaries: (sector, offset in it, range of the
+/// bytes).
 fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (usize, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {

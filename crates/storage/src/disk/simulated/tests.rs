@@ -143,7 +143,7 @@ fn after_a_failed_sync_the_data_looks_well_until_the_crash() {
         assert_eq!(content(&disk, "a").expect("there"), b"new");
         lost += u32::from(content(&disk.crash(), "a").expect("there") == b"old");
     });
-    assert!((50..200).contains(&lost), "{lost}");
+    assert!(lost > 50, "{lost}");
 }
 
 #[test]

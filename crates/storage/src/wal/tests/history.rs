@@ -1,4 +1,5 @@
-//! Random lives of a log, and the obviously right model of what it holds: all records ever appended.
+//! Random lives of a log, and the obviously right model of what it holds: all records ever
+//! appended.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -144,12 +145,22 @@ impl History {
     /// A snapshot of our own, of something committed.
     fn snapshot(&mut self, wal: &mut Wal, g: &mut Generator) -> io::Result<()> {
         self.flush(wal)?;
-        let commit = self.sum.state.commit;
-        if commit <= self.mark.index {
+        let (commit, marked) = (self.sum.state.commit, self.highest_mark().index);
+        if commit <= marked {
             return Ok(());
         }
-        let index = self.mark.index + 1 + g.below(commit - self.mark.index);
+        let index = marked + 1 + g.below(commit - marked);
         self.mark_at(wal, SnapshotMark { index, term: self.sum.entries[&index].term })
+    }
+
+    /// A crash may have spared a mark and not the commit index that followed it: then it is not the
+    /// one we started from, but what it stands for was committed all the same.
+    fn highest_mark(&self) -> SnapshotMark {
+        let mark_of = |item: &Item| match item {
+            Item::Mark(mark) => Some(*mark),
+            Item::Entry(_) | Item::State(_) => None,
+        };
+        self.items.iter().filter_map(mark_of).chain([self.mark]).max().expect("at least ours")
     }
 
     /// A crash may have spared entries of a term and not the state that followed them.
@@ -158,11 +169,13 @@ impl History {
         self.sum.state.term.max(entry_term).max(self.mark.term)
     }
 
-    /// A snapshot from the leader, beyond what is committed here: what we have may be of another history.
+    /// A snapshot from the leader, beyond what is committed here: what we have may be of another
+    /// history.
     fn install(&mut self, wal: &mut Wal, g: &mut Generator) -> io::Result<()> {
         self.flush(wal)?;
-        let term = self.term() + g.below(2);
-        let index = self.sum.state.commit.max(self.mark.index) + 1 + g.below(20);
+        let highest = self.highest_mark();
+        let term = self.term().max(highest.term) + g.below(2);
+        let index = self.sum.state.commit.max(highest.index) + 1 + g.below(20);
         let mark = SnapshotMark { index, term };
         let state = HardState { term, vote: 0, commit: mark.index };
         self.item(Item::Mark(mark));

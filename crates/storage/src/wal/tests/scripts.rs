@@ -41,7 +41,8 @@ impl Bench {
                 let wal = Wal::create_with(disk, Path::new(DIR), b"meta", settings);
                 self.wal = Some(wal.expect("a new log"));
             }
-            // put <index>@<term> [<bytes of data>], which are not zero; zeros <index>@<term> <bytes>: which are
+            // put <index>@<term> [<bytes of data>], which are not zero; zeros <index>@<term>
+            // <bytes>: which are
             "put" | "zeros" => {
                 let (index, term) = at(words[0]);
                 let data = vec![if command == "put" { 0xaa } else { 0 }; number(1) as usize];
