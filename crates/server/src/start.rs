@@ -202,7 +202,7 @@ fn start_drivers(
     member: member::Member,
     mut wal: storage::wal::Wal,
 ) -> io::Result<Vec<JoinHandle<()>>> {
-    wal.prepare_in_background()?;
+    wal.prepare_in_background();
     let tick = Duration::from_millis(config.raft.heartbeat_interval_ms);
     let client_urls =
         config.client_port.advertise_urls.iter().map(|url| url.as_str().to_owned()).collect();
