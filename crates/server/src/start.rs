@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use member::Event;
 use proto::membershippb::Attributes;
+use raft::Index;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::waiting::Origin;
@@ -130,7 +131,8 @@ impl Server {
         let mut ports: Vec<_> = seats.iter().map(|seat| Arc::clone(&seat.work)).collect();
         ports.push(Arc::new(member::inbox::Inbox::new(PORT_INBOX_MAX)));
 
-        let Booted { cluster_id, member_id, member, state, wal, last, votes_alone } = booted;
+        let Booted { cluster_id, member_id, member, state, wal, last } = booted;
+        let (applied, _) = state.applied();
         let name = config.name.clone();
         let parts = Parts {
             identity: Identity { cluster_id, member_id, name },
@@ -143,9 +145,8 @@ impl Server {
         };
         let engine = Arc::new(Engine::new(parts, state));
         let drivers = start_drivers(config, &engine, member, wal)?;
-        if votes_alone {
-            engine.tell_member(Event::Campaign);
-        }
+        // If this member turns out to be the only voter, it leads at once; see `Member`.
+        engine.tell_member(Event::Applied(Index(applied)));
         let mut shards = Vec::new();
         for (index, seat) in (0..).zip(seats) {
             shards.push(seat.start(&engine, index)?);
