@@ -21,6 +21,9 @@ use std::sync::Arc;
 pub use real::RealDisk;
 pub use simulated::SimulatedDisk;
 
+/// What a disk writes whole or not at all.
+pub const SECTOR_SIZE: usize = 512;
+
 /// A file system, as much of it as a member needs. Paths are absolute or relative to the process.
 pub trait Disk: Send + Sync + 'static {
     /// Makes a new, empty file, open for reading and writing; an older one of that name is emptied.

@@ -225,7 +225,7 @@ impl Revlog {
         self.pending.files_created = true;
         let full = std::mem::replace(&mut self.active, next);
         self.pending.full.push(full);
-        self.shelf.push(self.active.id, 0);
+        self.shelf.push(self.active.id);
         self.active_end = segment::FIRST_OFFSET;
         let active = Arc::clone(&self.active);
         Arc::make_mut(&mut self.segments).insert(active.id, active);
@@ -263,11 +263,21 @@ impl Revlog {
     /// mark's compaction removed it. To be said once of each record; and of one key's records oldest first,
     /// unless no checkpoint comes between, for a restart must not find an older one without the newer.
     pub fn dead(&mut self, place: Place, len: u32) {
+        self.bury(place, Some(u64::from(len) + HEADER_SIZE as u64));
+    }
+
+    /// As `dead`, of a record whose length only the disk knows: it is not asked, so that nobody waits for it.
+    /// [`Size::live`] is then an estimate, until the record is collected.
+    pub fn dead_unmeasured(&mut self, place: Place) {
+        self.bury(place, None);
+    }
+
+    fn bury(&mut self, place: Place, bytes: Option<u64>) {
         let place = match &self.collection {
             Collection::Moving(moves) => moves.original_of(place),
             Collection::None | Collection::Copying => place,
         };
-        self.shelf.dead(place, u64::from(len) + HEADER_SIZE as u64);
+        self.shelf.dead(place, bytes);
         self.pending.bytes += size_of::<u32>() as u64;
     }
 

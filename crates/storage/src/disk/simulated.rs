@@ -39,9 +39,6 @@ use self::content::Content;
 use self::names::Names;
 use super::{Disk, File, Lock};
 
-/// What a disk writes whole or not at all.
-pub const SECTOR_SIZE: usize = 512;
-
 /// Where a file is found while it is open: shared by its handles and its name.
 type Inode = Arc<Mutex<Content>>;
 

@@ -72,7 +72,11 @@ impl Revlog {
             shared: Arc::clone(&self.shared),
             sequence: self.sequence,
             mark,
-            position: Position { segment: Some(self.active.id), offset: self.active_end },
+            position: Position {
+                segment: Some(self.active.id),
+                offset: self.active_end,
+                n_records: self.shelf.account(self.active.id).n_records,
+            },
             active: Arc::clone(&self.active),
             flushed,
             dead: self.shelf.capture(),

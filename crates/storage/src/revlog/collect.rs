@@ -20,6 +20,7 @@
 //!   a restart will find the record. `release` carries over those that came too late for `run`.
 //! - The copies keep their order, and take the victims' place among the segments.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -28,6 +29,7 @@ use super::ledger::item::Dead;
 use super::record::{self, HEADER_SIZE, Place, Revision, SegmentId};
 use super::recover::{Skip, Walk};
 use super::segment::{self, Segment};
+use super::shelf::Holding;
 use super::{Collection, Revlog, Shared};
 
 /// How dead segments have to be before copying the rest is worth it, in percent of their bytes.
@@ -36,10 +38,13 @@ pub const DEAD_PERCENT_USUAL: u64 = 50;
 /// Segments collected at a time.
 const VICTIMS_MAX: usize = 16;
 
+/// Dead records of the segments collected at a time: listing them is all that holds up the writer.
+const DEAD_RECORDS_MAX: usize = 1 << 20;
+
 /// So many neighbours that fit into one segment are joined however alive they are.
 const SMALL_NEIGHBOURS: usize = 8;
 
-/// What is copied at a time. Single records may be longer.
+/// What is written at a time. Single records may be longer.
 const COPY_SIZE: usize = 1 << 20;
 
 /// Neighbouring segments to be collected.
@@ -51,9 +56,28 @@ pub struct Victim {
 
 struct Source {
     segment: Arc<Segment>,
-    /// Offsets of what is left out, ascending.
+    /// Offsets of what is left out.
     dead: Vec<u32>,
+}
+
+/// What speaks for collecting a segment, or some together.
+#[derive(Default)]
+struct Candidate {
+    bytes: u64,
     dead_bytes: u64,
+    n_dead: usize,
+    is_sealed: bool,
+}
+
+impl Candidate {
+    fn and(&self, other: &Self) -> Self {
+        Self {
+            bytes: self.bytes + other.bytes,
+            dead_bytes: self.dead_bytes + other.dead_bytes,
+            n_dead: self.n_dead + other.n_dead,
+            is_sealed: self.is_sealed && other.is_sealed,
+        }
+    }
 }
 
 /// Copies that take the place of their originals.
@@ -75,12 +99,14 @@ pub struct Relocation {
     pub to: Place,
 }
 
-/// Which record went where. Both sides of it ascend within a victim, and the new offsets throughout.
+/// Which record went where.
 #[derive(Default)]
 pub(super) struct Moves {
     output: Option<SegmentId>,
-    /// (victim, old offset, new offset)
-    pairs: Vec<(SegmentId, u32, u32)>,
+    /// Each victim, and how many pairs lie before its own.
+    victims: Vec<(SegmentId, usize)>,
+    /// (old offset, new offset): the old ones ascend within a victim, the new ones throughout.
+    pairs: Vec<(u32, u32)>,
 }
 
 impl Moves {
@@ -89,26 +115,30 @@ impl Moves {
         if Some(place.segment()) != self.output {
             return place;
         }
-        let found = self.pairs.binary_search_by_key(&place.offset(), |(_, _, new)| *new);
-        let (victim, old, _) = self.pairs[found.expect("a copy has an original")];
-        Place::new(victim, old)
+        let found = self.pairs.binary_search_by_key(&place.offset(), |(_, new)| *new);
+        self.original(found.expect("a copy has an original"))
     }
 
-    /// The new offsets of a victim's records, ascending by the old ones.
-    fn of(&self, victim: SegmentId) -> impl Fn(u32) -> u32 {
-        let from = self.pairs.iter().position(|(of, ..)| *of == victim).unwrap_or(0);
-        let n = self.pairs[from..].iter().take_while(|(of, ..)| *of == victim).count();
-        let pairs = &self.pairs[from..from + n];
-        move |old| {
-            let found = pairs.binary_search_by_key(&old, |(_, old, _)| *old);
-            pairs[found.expect("what was alive was copied")].2
-        }
+    fn original(&self, pair: usize) -> Place {
+        let after = self.victims.partition_point(|(_, before)| *before <= pair);
+        Place::new(self.victims[after - 1].0, self.pairs[pair].0)
+    }
+
+    /// Where a record of the `n`-th victim went, and its length; the copies end at `end`.
+    fn copy_of(&self, n: usize, old: u32, end: u64) -> (u32, u64) {
+        let from = self.victims[n].1;
+        let to = self.victims.get(n + 1).map_or(self.pairs.len(), |(_, before)| *before);
+        let found = self.pairs[from..to].binary_search_by_key(&old, |(old, _)| *old);
+        let pair = from + found.expect("what was alive was copied");
+        let new = self.pairs[pair].1;
+        let next = self.pairs.get(pair + 1).map_or(end, |(_, next)| u64::from(*next));
+        (new, next - u64::from(new))
     }
 }
 
 impl Revlog {
     /// Chooses what to collect: of the neighbours at least `dead_percent_min` dead those that give back
-    /// most. `None` if there are no such, or a collection is under way. Takes a moment for each dead record.
+    /// most. `None` if there are no such, or a collection is under way: each is carried through, to `release`.
     pub fn victim(&mut self, dead_percent_min: u64) -> Option<Victim> {
         if !matches!(self.collection, Collection::None) {
             return None;
@@ -116,10 +146,8 @@ impl Revlog {
         let chosen = self.choose(dead_percent_min)?.to_vec();
         let victims = chosen.into_iter().map(|id| {
             let account = self.shelf.account(id);
-            let mut dead = account.dead.offsets.clone();
-            dead.sort_unstable();
-            let segment = Arc::clone(&self.segments[&id]);
-            Source { segment, dead, dead_bytes: account.dead.bytes }
+            let dead = account.dead.offsets.clone();
+            Source { segment: Arc::clone(&self.segments[&id]), dead }
         });
         let victims = victims.collect();
         self.collection = Collection::Copying;
@@ -129,25 +157,37 @@ impl Revlog {
 
     fn choose(&self, dead_percent_min: u64) -> Option<&[SegmentId]> {
         let order = self.shelf.order();
-        let mut best: Option<(u64, &[SegmentId])> = None;
-        for from in 0..order.len() {
-            let (mut bytes, mut dead) = (0, 0);
-            for to in from..order.len().min(from + VICTIMS_MAX) {
-                let account = self.shelf.account(order[to]);
-                bytes += account.bytes;
-                dead += account.dead.bytes;
-                let fits = bytes - dead <= self.config.segment_size_max - segment::FIRST_OFFSET;
-                if self.segments[&order[to]].sealed().is_none() || (!fits && to > from) {
+        let candidates: Vec<Candidate> = order.iter().map(|id| self.candidate(*id)).collect();
+        let room = self.config.segment_size_max - segment::FIRST_OFFSET;
+        let mut best: Option<(u64, RangeInclusive<usize>)> = None;
+        for from in 0..candidates.len() {
+            let mut sum = Candidate { is_sealed: true, ..Candidate::default() };
+            for (n, candidate) in candidates[from..].iter().enumerate().take(VICTIMS_MAX) {
+                sum = sum.and(candidate);
+                let fits = sum.bytes - sum.dead_bytes <= room && sum.n_dead <= DEAD_RECORDS_MAX;
+                if !sum.is_sealed || (!fits && n > 0) {
                     break;
                 }
-                let is_dead = dead > 0 && dead * 100 >= bytes * dead_percent_min;
-                let is_small = to - from + 1 >= SMALL_NEIGHBOURS;
-                if (is_dead || is_small) && best.is_none_or(|(most, _)| dead > most) {
-                    best = Some((dead, &order[from..=to]));
+                let is_dead =
+                    sum.n_dead > 0 && sum.dead_bytes * 100 >= sum.bytes * dead_percent_min;
+                let is_small = n + 1 >= SMALL_NEIGHBOURS;
+                let is_best = best.as_ref().is_none_or(|(most, _)| sum.dead_bytes > *most);
+                if (is_dead || is_small) && is_best {
+                    best = Some((sum.dead_bytes, from..=from + n));
                 }
             }
         }
-        best.map(|(_, chosen)| chosen)
+        best.map(|(_, chosen)| &order[chosen])
+    }
+
+    fn candidate(&self, id: SegmentId) -> Candidate {
+        let account = self.shelf.account(id);
+        Candidate {
+            bytes: account.bytes,
+            dead_bytes: account.dead.bytes,
+            n_dead: account.dead.offsets.len(),
+            is_sealed: self.segments[&id].sealed().is_some(),
+        }
     }
 
     /// Makes the copies readable. From now on places may be replaced.
@@ -174,7 +214,10 @@ impl Revlog {
             let sealed = output.sealed().expect("`run` sealed it");
             footers.fetch_add(sealed.footer_end - sealed.records_end, Ordering::Relaxed);
             self.pending.added.push((output.id, sealed));
-            added = Some((output.id, sealed.records_end - segment::FIRST_OFFSET, dead));
+            self.pending.files_created = true;
+            let bytes = sealed.records_end - segment::FIRST_OFFSET;
+            let holding = Holding { bytes, n_records: u64::from(sealed.n_records), dead };
+            added = Some((output.id, holding));
         }
         self.shelf.replace(&ids, added);
         let segments = Arc::make_mut(&mut self.segments);
@@ -184,19 +227,18 @@ impl Revlog {
             segments.remove(&segment.id);
             self.pending.removed.push(segment);
         }
-        // `run` made the name durable; this is for the mind's peace alone.
-        self.pending.files_created = true;
     }
 
     /// Those who died after `victim`, in their new places.
     fn late_deaths(&self, collected: &Collected) -> Dead {
+        let end = collected.output.as_ref().map_or(0, |output| output.flushed());
         let mut all = Dead::default();
-        for victim in &collected.victims {
+        for (n, victim) in collected.victims.iter().enumerate() {
             let dead = &self.shelf.account(victim.segment.id).dead;
-            let late = &dead.offsets[victim.dead.len()..];
-            if !late.is_empty() {
-                all.offsets.extend(late.iter().copied().map(collected.moves.of(victim.segment.id)));
-                all.bytes += dead.bytes - victim.dead_bytes;
+            for &old in &dead.offsets[victim.dead.len()..] {
+                let (new, length) = collected.moves.copy_of(n, old, end);
+                all.offsets.push(new);
+                all.bytes += length;
             }
         }
         all
@@ -207,15 +249,15 @@ impl Victim {
     /// Copies what is alive. Reads and writes a lot; call it where nobody waits.
     pub fn run(self) -> Result<Collected, Fatal> {
         let Self { shared, victims, output } = self;
-        let mut copier = Copier { shared: &shared, id: output, output: None, run: Run::default() };
-        let mut moves = Moves { output: Some(output), pairs: Vec::new() };
+        let mut copier = Copier { shared: &shared, id: output, output: None, bytes: Vec::new() };
+        let mut moves = Moves { output: Some(output), ..Moves::default() };
         for victim in &victims {
-            copier.copy(victim, &mut moves)?;
+            moves.victims.push((victim.segment.id, moves.pairs.len()));
+            copier.copy(victim, &mut moves.pairs)?;
         }
         let output = copier.output;
         if let Some(output) = &output {
             output.seal()?;
-            shared.disk.sync_dir(&shared.dir).context(&shared.dir)?;
             output.map()?;
         }
         let walk =
@@ -229,42 +271,42 @@ struct Copier<'a> {
     id: SegmentId,
     /// Made when there is something to copy.
     output: Option<Arc<Segment>>,
-    run: Run,
-}
-
-/// Live records back to back, to be copied at once.
-#[derive(Default)]
-struct Run {
-    from: u32,
-    length: usize,
+    /// Copies that are not in the output yet.
     bytes: Vec<u8>,
 }
 
 impl Copier<'_> {
-    fn copy(&mut self, victim: &Source, moves: &mut Moves) -> Result<(), Fatal> {
-        let mut walk = Walk::sealed(Arc::clone(&victim.segment), Skip::new(victim.dead.clone()));
+    fn copy(&mut self, victim: &Source, pairs: &mut Vec<(u32, u32)>) -> Result<(), Fatal> {
+        let mut dead = victim.dead.clone();
+        dead.sort_unstable();
+        let mut walk = Walk::sealed(Arc::clone(&victim.segment), Skip::new(dead));
+        let mut records = victim.segment.window();
         while walk.advance()? {
             let entry = walk.entry();
-            let offset = entry.place.offset();
+            let old = entry.place.offset();
+            pairs.push((old, self.next_offset()));
             let length = entry.len as usize + HEADER_SIZE;
-            let follows = self.run.from as usize + self.run.length == offset as usize;
-            if !follows || self.run.length + length > COPY_SIZE {
-                self.close_run(victim, moves)?;
-                self.run.from = offset;
+            records.skip_to(u64::from(old));
+            let record = records.peek(length).context(&victim.segment.path)?;
+            record::split(record, u64::from(old)).context(&victim.segment.path)?;
+            self.bytes.extend_from_slice(record);
+            if self.bytes.len() >= COPY_SIZE {
+                self.write()?;
             }
-            self.run.length += length;
         }
-        self.close_run(victim, moves)
+        self.write()
     }
 
-    /// Checks the records of the run and appends them to the output.
-    fn close_run(&mut self, victim: &Source, moves: &mut Moves) -> Result<(), Fatal> {
-        let Run { from, length, bytes } = &mut self.run;
-        if *length == 0 {
+    fn next_offset(&self) -> u32 {
+        let written = self.output.as_ref().map_or(segment::FIRST_OFFSET, |o| o.flushed());
+        let offset = written + self.bytes.len() as u64;
+        u32::try_from(offset).expect("a segment ends long before 4 GiB")
+    }
+
+    fn write(&mut self) -> Result<(), Fatal> {
+        if self.bytes.is_empty() {
             return Ok(());
         }
-        bytes.resize(std::mem::take(length), 0);
-        victim.segment.read_records(*from, bytes)?;
         let output = match &mut self.output {
             Some(output) => output,
             slot => {
@@ -272,16 +314,9 @@ impl Copier<'_> {
                 slot.insert(Arc::new(Segment::create(&**disk, dir, self.id)?))
             }
         };
-        let to = u32::try_from(output.flushed()).expect("a segment ends long before 4 GiB");
-        let mut at = 0;
-        while at < bytes.len() {
-            let old = *from + at as u32;
-            let record = record::split(&bytes[at..], u64::from(old));
-            let (header, _) = record.context(&victim.segment.path)?;
-            moves.pairs.push((victim.segment.id, old, to + at as u32));
-            at += header.length as usize;
-        }
-        output.append_copies(bytes)
+        output.append_copies(&self.bytes)?;
+        self.bytes.clear();
+        Ok(())
     }
 }
 
@@ -292,10 +327,11 @@ impl Collected {
         let Some(walk) = &mut self.walk else { return Ok(told) };
         while told.len() < n_max && walk.advance()? {
             let entry = walk.entry();
-            let (victim, old, new) = self.moves.pairs[self.n_told];
+            let (_, new) = self.moves.pairs[self.n_told];
             assert_eq!(new, entry.place.offset(), "copies are told of in their order");
             let (key, revision) = (entry.key.to_vec(), entry.meta.revision);
-            told.push(Relocation { key, revision, from: Place::new(victim, old), to: entry.place });
+            let from = self.moves.original(self.n_told);
+            told.push(Relocation { key, revision, from, to: entry.place });
             self.n_told += 1;
         }
         Ok(told)

@@ -233,3 +233,6 @@ fn decode(input: &mut &[u8], main_before: i64) -> Option<Decoded> {
     let meta = Meta { revision, tombstone, create_revision, version, lease };
     Some(Decoded { meta, length, key_length })
 }
+
+#[cfg(test)]
+mod tests;

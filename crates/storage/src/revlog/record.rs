@@ -171,3 +171,40 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revlog::tests::model;
+    use stdx::each_seed;
+
+    #[test]
+    fn a_record_comes_back_and_one_with_a_flipped_bit_does_not() {
+        each_seed(|g| {
+            let revision =
+                Revision { main: 1 + g.below(1 << 40) as i64, sub: g.below(1000) as i64 };
+            let record = model::record(g, revision, 100);
+            let mut bytes = Vec::new();
+            let length = encode(&record.meta, &record.key_value, &mut bytes);
+            assert_eq!(length as usize, bytes.len());
+            let (header, body) = split(&bytes, 0).expect("as it was written");
+            assert_eq!(body, record.key_value);
+            assert_eq!(describe(&header, body), Some((record.key.as_slice(), record.meta)));
+
+            let at = g.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << g.below(8);
+            assert!(split(&bytes, 0).is_err(), "byte {at}");
+        });
+    }
+
+    #[test]
+    fn any_bytes_can_be_decoded() {
+        each_seed(|g| {
+            let bytes = g.bytes(0..100);
+            assert!(split(&bytes, 0).is_err());
+            let revision = Revision { main: g.below(3) as i64, sub: 0 };
+            let header = Header { length: 0, revision, tombstone: g.chance(50) };
+            let _ = describe(&header, &bytes);
+        });
+    }
+}

@@ -20,7 +20,7 @@ use super::ledger::item::{Contents, Dead};
 use super::ledger::{self, Ledger};
 use super::record::{Revision, SegmentId};
 use super::segment::{self, Sealed, Segment};
-use super::shelf::Shelf;
+use super::shelf::{Holding, Shelf};
 use super::{
     Collection, Config, Entry, Mark, Overhead, Revlog, SEGMENT_SIZE_LIMIT, Segments, Shared,
     Tables, footer, scan,
@@ -64,7 +64,7 @@ impl Revlog {
                 let active = Arc::new(Segment::create(&*disk, dir, next_segment)?);
                 next_segment = SegmentId(next_segment.0 + 1);
                 pending.files_created = true;
-                stock.take_in(&active, Dead::default());
+                stock.take_in(&active, 0, Dead::default())?;
                 active
             }
         };
@@ -179,7 +179,7 @@ impl Stock {
             segment.cut(sealed.footer_end)?;
             segment.believe(sealed)?;
             stock.footer_bytes += sealed.footer_end - sealed.records_end;
-            stock.take_in(&segment, dead_of(contents, id));
+            stock.take_in(&segment, u64::from(sealed.n_records), dead_of(contents, id))?;
         }
         if let Some((_, position)) = contents.mark
             && let Some(id) = position.segment
@@ -187,22 +187,33 @@ impl Stock {
             let segment = Arc::new(Segment::open(disk, dir, id, position.offset)?);
             segment.cut(position.offset)?;
             segment.map()?;
-            stock.take_in(&segment, dead_of(contents, id));
+            stock.take_in(&segment, position.n_records, dead_of(contents, id))?;
             stock.active = Some(segment);
         }
         Ok(stock)
     }
 
-    fn take_in(&mut self, segment: &Arc<Segment>, mut dead: Dead) {
+    fn take_in(
+        &mut self,
+        segment: &Arc<Segment>,
+        n_records: u64,
+        mut dead: Dead,
+    ) -> Result<(), Fatal> {
         let bytes = segment.flushed() - segment::FIRST_OFFSET;
+        if dead.bytes > bytes || dead.offsets.len() as u64 > n_records {
+            let what = "the ledger has more dead records than there are";
+            return Err(Trouble::Corrupt { offset: 0, what }.at(&segment.path));
+        }
         dead.offsets.sort_unstable();
         self.sources.push_back(Source {
             segment: Arc::clone(segment),
+            sealed: segment.sealed(),
             end: segment.flushed(),
             dead: Skip::new(dead.offsets.clone()),
         });
-        self.shelf.push_known(segment.id, bytes, dead);
+        self.shelf.push_known(segment.id, Holding { bytes, n_records, dead });
         self.segments.insert(segment.id, Arc::clone(segment));
+        Ok(())
     }
 }
 
@@ -219,6 +230,8 @@ pub struct Entries {
 
 struct Source {
     segment: Arc<Segment>,
+    /// As it was when the log was opened, whatever became of the segment since.
+    sealed: Option<Sealed>,
     end: u64,
     dead: Skip,
 }
@@ -259,8 +272,8 @@ enum Reader {
 
 impl Walk {
     fn new(source: Source) -> Self {
-        let Source { segment, end, dead } = source;
-        let reader = match segment.sealed() {
+        let Source { segment, sealed, end, dead } = source;
+        let reader = match sealed {
             Some(sealed) => Reader::Footer(segment.footer(&sealed)),
             None => Reader::Records(segment.scan(end)),
         };

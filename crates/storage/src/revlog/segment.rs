@@ -24,8 +24,10 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use crc32c::crc32c;
 
 use super::error::{Context, Fatal, Trouble};
+use super::footer;
 use super::record::{self, HEADER_SIZE, Meta, Revision, SegmentId, u32_at};
-use super::{footer, scan::Scan};
+use super::scan::Scan;
+use super::window::Window;
 use crate::disk::{Disk, File};
 
 /// Where the first record lies.
@@ -229,14 +231,9 @@ impl Segment {
         self.file.map(self.flushed()).context(&self.path)
     }
 
-    /// Reads `into.len()` bytes of whole records, for copying them.
-    pub(super) fn read_records(&self, offset: u32, into: &mut [u8]) -> Result<(), Fatal> {
-        let n = self.file.read_at(u64::from(offset), into).context(&self.path)?;
-        if n < into.len() {
-            let offset = u64::from(offset) + n as u64;
-            return Err(Trouble::Corrupt { offset, what: "the file ends too soon" }.at(&self.path));
-        }
-        Ok(())
+    /// The bytes of the records in the file.
+    pub(super) fn window(&self) -> Window {
+        Window::new(Arc::clone(&self.file), FIRST_OFFSET, self.flushed())
     }
 
     /// Appends the KeyValue of the record at `offset` to `out`.

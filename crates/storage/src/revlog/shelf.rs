@@ -18,10 +18,18 @@ pub(super) struct Shelf {
     dead_bytes: u64,
 }
 
+/// What a segment comes with.
+pub(super) struct Holding {
+    pub bytes: u64,
+    pub n_records: u64,
+    pub dead: Dead,
+}
+
 #[derive(Default)]
 pub(super) struct Account {
     /// Of all its records.
     pub bytes: u64,
+    pub n_records: u64,
     pub dead: Dead,
     /// So many of the deaths, and of their bytes, are in a checkpoint already.
     captured: usize,
@@ -30,16 +38,17 @@ pub(super) struct Account {
 
 impl Shelf {
     /// Puts a segment behind all others.
-    pub(super) fn push(&mut self, segment: SegmentId, bytes: u64) {
+    pub(super) fn push(&mut self, segment: SegmentId) {
         self.order.push(segment);
-        self.insert(segment, Account { bytes, ..Account::default() });
+        self.insert(segment, Account::default());
     }
 
-    /// As `push`, with deaths that the ledger knows.
-    pub(super) fn push_known(&mut self, segment: SegmentId, bytes: u64, dead: Dead) {
+    /// As `push`, of records and deaths that the ledger knows.
+    pub(super) fn push_known(&mut self, segment: SegmentId, holding: Holding) {
         self.order.push(segment);
+        let Holding { bytes, n_records, dead } = holding;
         let (captured, captured_bytes) = (dead.offsets.len(), dead.bytes);
-        self.insert(segment, Account { bytes, dead, captured, captured_bytes });
+        self.insert(segment, Account { bytes, n_records, dead, captured, captured_bytes });
     }
 
     fn insert(&mut self, segment: SegmentId, account: Account) {
@@ -57,15 +66,21 @@ impl Shelf {
     }
 
     pub(super) fn grow(&mut self, segment: SegmentId, bytes: u64) {
-        self.accounts.get_mut(&segment).expect("a segment of the shelf").bytes += bytes;
+        let account = self.accounts.get_mut(&segment).expect("a segment of the shelf");
+        account.bytes += bytes;
+        account.n_records += 1;
         self.bytes += bytes;
     }
 
-    pub(super) fn dead(&mut self, place: Place, bytes: u64) {
+    /// Notes a death. A record of unknown size is taken for one as the others alive, on the average.
+    pub(super) fn dead(&mut self, place: Place, bytes: Option<u64>) {
         let account = self.accounts.get_mut(&place.segment()).expect("a segment of the shelf");
+        let n_live = account.n_records.checked_sub(account.dead.offsets.len() as u64);
+        let n_live = n_live.filter(|n| *n > 0).expect("no more die than there were");
+        let live_bytes = account.bytes - account.dead.bytes;
+        let bytes = bytes.unwrap_or(live_bytes / n_live).min(live_bytes);
         account.dead.offsets.push(place.offset());
         account.dead.bytes += bytes;
-        assert!(account.dead.bytes <= account.bytes, "more died than there was");
         self.dead_bytes += bytes;
     }
 
@@ -82,14 +97,14 @@ impl Shelf {
     pub(super) fn replace(
         &mut self,
         old: &[SegmentId],
-        new: Option<(SegmentId, u64, Dead)>,
+        new: Option<(SegmentId, Holding)>,
     ) -> Vec<Account> {
         let at = self.order.iter().position(|s| *s == old[0]).expect("a segment of the shelf");
         assert_eq!(&self.order[at..at + old.len()], old, "victims are neighbours");
-        self.order.splice(at..at + old.len(), new.iter().map(|(segment, ..)| *segment));
+        self.order.splice(at..at + old.len(), new.iter().map(|(segment, _)| *segment));
         let accounts = old.iter().map(|segment| self.remove(*segment)).collect();
-        if let Some((segment, bytes, dead)) = new {
-            self.insert(segment, Account { bytes, dead, ..Account::default() });
+        if let Some((segment, Holding { bytes, n_records, dead })) = new {
+            self.insert(segment, Account { bytes, n_records, dead, ..Account::default() });
         }
         accounts
     }

@@ -3,5 +3,6 @@
 mod crash;
 mod damage;
 mod history;
-mod model;
+pub(super) mod model;
+mod script;
 mod threads;

@@ -54,6 +54,15 @@ impl Window {
         self.at += n as u64;
     }
 
+    /// Goes to `at`, which must not be behind.
+    pub(super) fn skip_to(&mut self, at: u64) {
+        assert!(self.at <= at && at <= self.end, "a window goes forward, to its end at most");
+        let n = (at - self.at).min((self.filled - self.consumed) as u64) as usize;
+        self.consume(n);
+        // What is left of the way was not read, and won't be.
+        self.at = at;
+    }
+
     fn fill(&mut self, n: usize) -> Result<(), Trouble> {
         self.buffer.copy_within(self.consumed..self.filled, 0);
         self.filled -= self.consumed;

@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Random, SECTOR_SIZE};
+use super::Random;
+use crate::disk::SECTOR_SIZE;
 
 /// A sector, or a hole that reads as zeros and takes no space.
 type Sector = Option<Arc<[u8; SECTOR_SIZE]>>;

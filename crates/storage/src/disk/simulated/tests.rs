@@ -1,4 +1,5 @@
 use super::*;
+use crate::disk::SECTOR_SIZE;
 use stdx::each_seed;
 
 fn at(name: &str) -> PathBuf {

@@ -5,13 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use stdx::generate::each_seed_of;
 use stdx::{Generator, each_seed};
 
-use super::history::{Promised, Seen, run};
-use super::model::{Model, Reopened, check_files, open};
+use super::history::{History, Promised, Seen, run};
+use super::model::{Reopened, check_files, check_lengths, open};
 use crate::disk::SimulatedDisk;
 use crate::disk::simulated::is_crash;
 use crate::revlog::{Fatal, OpenError};
 
-const NEW: fn() -> Promised = || Promised { committed: Model::default(), in_flight: None };
+const NEW: fn() -> Promised = || Promised { measures: true, ..Promised::default() };
 
 /// Opens the log and checks that it holds what was promised; that becomes the promise.
 pub(super) fn found(disk: &SimulatedDisk, promised: &mut Promised) -> Result<Reopened, Fatal> {
@@ -27,6 +27,7 @@ pub(super) fn found(disk: &SimulatedDisk, promised: &mut Promised) -> Result<Reo
     }
     assert_eq!(reopened.model, promised.committed, "not what was last committed");
     check_files(disk, &reopened.log);
+    check_lengths(disk, &reopened.log);
     Ok(reopened)
 }
 
@@ -37,7 +38,7 @@ fn assert_crash(fatal: &Fatal) {
 #[test]
 fn a_crash_at_any_operation_brings_back_the_last_commit_and_nothing_else() {
     let mut seen = Seen::default();
-    each_seed_of(12, |g| {
+    each_seed_of(60, |g| {
         let (seed, disk_seed) = (g.number(), g.number());
         let disk = SimulatedDisk::new(disk_seed);
         let whole = run(&disk, &mut Generator::new(seed), &mut NEW()).expect("no crash yet");
@@ -72,7 +73,7 @@ fn a_log_outlives_one_crash_after_the_other() {
     let mut seen = Seen::default();
     each_seed(|g| {
         let mut disk = SimulatedDisk::new(g.number());
-        let mut promised = NEW();
+        let mut promised = Promised { measures: g.chance(50), ..NEW() };
         for _ in 0..6 {
             if g.chance(80) {
                 disk.crash_at(1 + g.below(120));
@@ -104,6 +105,45 @@ fn a_full_disk_and_a_failed_sync_are_final_and_cost_no_commit() {
         }
         // Whether it was met or not: after the crash the log is as promised.
         drop(run(&disk, g, &mut promised));
+        drop(found(&disk.crash(), &mut promised).expect("what a crash leaves can be opened"));
+    });
+}
+
+/// What a crash leaves of a long transaction must not be mistaken for a part of the next one.
+#[test]
+fn the_rests_of_torn_transactions_do_not_add_up() {
+    each_seed(|g| {
+        let mut disk = SimulatedDisk::new(g.number());
+        let mut promised = NEW();
+        for _ in 0..8 {
+            let mut reopened = found(&disk, &mut promised).expect("what a crash leaves is whole");
+            let row = g.bytes(600..4000);
+            reopened.log.table_set(1, b"row", Some(&row));
+            let checkpoint = reopened.log.checkpoint(reopened.model.mark);
+            let mut next = reopened.model;
+            next.tables.insert((1, b"row".to_vec()), row);
+            promised.in_flight = Some(next);
+            disk.crash_at(1 + g.below(6));
+            drop(checkpoint.commit());
+            disk = disk.crash();
+            // Sometimes even the restart gets no further than the cut.
+            disk.crash_at(1 + g.below(8));
+            drop(open(&disk));
+            disk = disk.crash();
+        }
+    });
+}
+
+#[test]
+fn after_any_length_of_work_the_folder_holds_no_more_than_the_log() {
+    each_seed(|g| {
+        let disk = SimulatedDisk::new(g.number());
+        let mut history = History::new(found(&disk, &mut NEW()).expect("empty"), true);
+        history.run(g, &mut NEW()).expect("no fault was planned");
+        // What is committed now brings nothing that is new but the collector's work.
+        let mut promised = history.settle(g).expect("no fault was planned");
+        check_files(&disk, &history.log);
+        drop(history);
         drop(found(&disk.crash(), &mut promised).expect("what a crash leaves can be opened"));
     });
 }

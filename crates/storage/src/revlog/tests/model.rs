@@ -8,17 +8,18 @@ use stdx::Generator;
 
 use crate::disk::{Disk, SimulatedDisk};
 use crate::revlog::{
-    Config, Fatal, Mark, Meta, OpenError, Place, Revision, Revlog, Tables, segment, varint,
+    Config, Fatal, Mark, Meta, OpenError, Place, Revision, Revlog, Tables, varint,
 };
 
-pub(super) const CONFIG: Config = Config { segment_size_max: 2000, ledger_size_min: 4000 };
+pub(in crate::revlog) const CONFIG: Config =
+    Config { segment_size_max: 2000, ledger_size_min: 4000 };
 
-pub(super) fn dir() -> PathBuf {
+pub(in crate::revlog) fn dir() -> PathBuf {
     PathBuf::from("member/store")
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Record {
+pub(in crate::revlog) struct Record {
     pub key: Vec<u8>,
     pub meta: Meta,
     pub key_value: Vec<u8>,
@@ -26,14 +27,14 @@ pub(super) struct Record {
 
 /// All that a restart must find.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub(super) struct Model {
+pub(in crate::revlog) struct Model {
     pub mark: Mark,
     pub tables: Tables,
     pub records: BTreeMap<Revision, Record>,
 }
 
 /// A key's revision with canonical bytes, every so often a tombstone.
-pub(super) fn record(g: &mut Generator, revision: Revision, value_max: usize) -> Record {
+pub(in crate::revlog) fn record(g: &mut Generator, revision: Revision, value_max: usize) -> Record {
     let key = vec![b'a' + g.below(5) as u8; g.int(1..=20)];
     let tombstone = g.chance(20);
     let create_revision = if tombstone { 0 } else { revision.main - g.below(2) as i64 };
@@ -45,7 +46,7 @@ pub(super) fn record(g: &mut Generator, revision: Revision, value_max: usize) ->
     Record { key, meta, key_value }
 }
 
-pub(super) fn key_value(key: &[u8], meta: &Meta, value: &[u8]) -> Vec<u8> {
+pub(in crate::revlog) fn key_value(key: &[u8], meta: &Meta, value: &[u8]) -> Vec<u8> {
     let mut out = vec![0x0a];
     varint::put_bytes(&mut out, key);
     if !meta.tombstone {
@@ -68,13 +69,13 @@ pub(super) fn key_value(key: &[u8], meta: &Meta, value: &[u8]) -> Vec<u8> {
 }
 
 /// What lies on a disk, read back whole; also where each record is.
-pub(super) struct Reopened {
+pub(in crate::revlog) struct Reopened {
     pub log: Revlog,
     pub model: Model,
     pub places: BTreeMap<Revision, Place>,
 }
 
-pub(super) fn open(disk: &SimulatedDisk) -> Result<Reopened, OpenError> {
+pub(in crate::revlog) fn open(disk: &SimulatedDisk) -> Result<Reopened, OpenError> {
     let (log, mut recovered) = Revlog::open(Arc::new(disk.clone()), &dir(), CONFIG)?;
     let mut model =
         Model { mark: recovered.mark, tables: recovered.tables, records: BTreeMap::new() };
@@ -92,7 +93,7 @@ pub(super) fn open(disk: &SimulatedDisk) -> Result<Reopened, OpenError> {
     Ok(Reopened { log, model, places })
 }
 
-pub(super) fn read(log: &Revlog, place: Place) -> Result<Vec<u8>, Fatal> {
+pub(in crate::revlog) fn read(log: &Revlog, place: Place) -> Result<Vec<u8>, Fatal> {
     let mut out = b"before".to_vec();
     log.read(place, &mut out)?;
     let read = out.split_off(6);
@@ -102,15 +103,28 @@ pub(super) fn read(log: &Revlog, place: Place) -> Result<Vec<u8>, Fatal> {
 }
 
 /// Nothing lies in the folder but what the log is made of.
-pub(super) fn check_files(disk: &SimulatedDisk, log: &Revlog) {
+pub(in crate::revlog) fn check_files(disk: &SimulatedDisk, log: &Revlog) {
     let mut names = disk.list(&dir()).expect("a folder");
     names.sort();
-    let mut expected: Vec<String> =
-        log.segments.keys().map(|id| name_of(&segment::path_of(&dir(), *id))).collect();
+    let mut expected: Vec<String> = log.segments.values().map(|s| name_of(&s.path)).collect();
     expected.push(names.iter().filter(|n| n.ends_with(".ledger")).max().expect("one").clone());
     expected.push("lock".to_owned());
     expected.sort();
     assert_eq!(names, expected);
+}
+
+/// No file is longer than what is in it.
+pub(in crate::revlog) fn check_lengths(disk: &SimulatedDisk, log: &Revlog) {
+    for segment in log.segments.values() {
+        let len = disk.open(&segment.path).expect("a file").len().expect("a length");
+        let end = segment.sealed().map_or(segment.flushed(), |sealed| sealed.footer_end);
+        assert_eq!(len, end, "{}", segment.path.display());
+    }
+    let ledger = log.shared.ledger().size();
+    let names = disk.list(&dir()).expect("a folder");
+    let name = names.iter().find(|n| n.ends_with(".ledger")).expect("a ledger");
+    let len = disk.open(&dir().join(name)).expect("a file").len().expect("a length");
+    assert_eq!(len, ledger);
 }
 
 fn name_of(path: &Path) -> String {

@@ -62,13 +62,20 @@ fn readers_see_every_record_while_others_append_commit_and_collect() {
     thread::scope(|scope| {
         scope.spawn(|| read(&world, 1));
         scope.spawn(|| read(&world, 2));
-        scope.spawn(|| keep(&world));
+        scope.spawn(|| {
+            while world.goes_on() {
+                commit(&world);
+                collect(&world);
+            }
+        });
         write(&world);
         world.done.store(true, Ordering::Relaxed);
     });
     assert!(world.reads.load(Ordering::Relaxed) > 0);
-    let State { mut log, index, head } = world.state.into_inner().expect("no panic elsewhere");
-    log.checkpoint(mark(head)).commit().expect("committed");
+    commit(&world);
+    while collect(&world) {}
+    commit(&world);
+    let State { log, index, .. } = world.state.into_inner().expect("no panic elsewhere");
     let Size { on_disk, live } = log.size();
     assert!(on_disk < live + u64::try_from(REVISIONS).expect("few") * 100, "{on_disk} for {live}");
     drop(log);
@@ -109,7 +116,10 @@ fn read(world: &World, seed: u64) {
         let mut pinned: Vec<(Pinned, Place, Record)> = Vec::new();
         {
             let state = world.read();
-            let from = Revision { main: g.below(1 + state.head as u64) as i64, sub: 0 };
+            // The newest are still in memory, and on their way to the file.
+            let newest = (state.head - 20).max(0);
+            let main = if g.chance(50) { newest } else { g.below(1 + state.head as u64) as i64 };
+            let from = Revision { main, sub: 0 };
             for (place, record) in state.index.range(from..).map(|(_, found)| found).take(20) {
                 let mut out = Vec::new();
                 state.log.read(*place, &mut out).expect("readable");
@@ -126,33 +136,35 @@ fn read(world: &World, seed: u64) {
     }
 }
 
-/// Commits and collects, again and again.
-fn keep(world: &World) {
-    while world.goes_on() {
-        let checkpoint = {
-            let mut state = world.write();
-            let mark = mark(state.head);
-            state.log.checkpoint(mark)
-        };
-        checkpoint.commit().expect("committed");
-        let victim = world.write().log.victim(DEAD_PERCENT_USUAL);
-        let Some(victim) = victim else { continue };
-        let mut collected = victim.run().expect("copied");
-        world.write().log.adopt(&collected);
-        loop {
-            let relocations = collected.next(50).expect("told");
-            if relocations.is_empty() {
-                break;
-            }
-            let mut state = world.write();
-            for relocation in relocations {
-                if let Some((place, _)) = state.index.get_mut(&relocation.revision) {
-                    *place = relocation.to;
-                }
+fn commit(world: &World) {
+    let checkpoint = {
+        let mut state = world.write();
+        let mark = mark(state.head);
+        state.log.checkpoint(mark)
+    };
+    checkpoint.commit().expect("committed");
+}
+
+/// False if there was nothing to collect.
+fn collect(world: &World) -> bool {
+    let victim = world.write().log.victim(DEAD_PERCENT_USUAL);
+    let Some(victim) = victim else { return false };
+    let mut collected = victim.run().expect("copied");
+    world.write().log.adopt(&collected);
+    loop {
+        let relocations = collected.next(50).expect("told");
+        if relocations.is_empty() {
+            break;
+        }
+        let mut state = world.write();
+        for relocation in relocations {
+            if let Some((place, _)) = state.index.get_mut(&relocation.revision) {
+                *place = relocation.to;
             }
         }
-        world.write().log.release(collected);
     }
+    world.write().log.release(collected);
+    true
 }
 
 fn check(dir: &Path, index: &BTreeMap<Revision, (Place, Record)>) {
