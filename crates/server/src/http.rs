@@ -23,6 +23,7 @@ mod access;
 mod answer;
 mod gateway;
 mod health;
+mod member;
 mod page;
 mod router;
 mod service;
@@ -42,6 +43,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub use access::Access;
+pub use member::Member;
 pub use service::{Alarm, Progress, RaftStatus, Service, Stream, Vitals};
 
 use crate::log::Logger;
