@@ -3,6 +3,7 @@
 //! A command is a file with a `run`, and a line in [`COMMANDS`].
 
 mod codegen;
+mod record;
 
 use std::env;
 use std::path::Path;
@@ -14,11 +15,23 @@ struct Command {
     run: fn(&[String]) -> anyhow::Result<ExitCode>,
 }
 
-const COMMANDS: &[Command] = &[Command {
-    name: "codegen",
-    doc: "write the Rust of crates/proto/proto; with --check, only say whether it is stale",
-    run: codegen::run,
-}];
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "codegen",
+        doc: "write the Rust of crates/proto/proto; with --check, only say whether it is stale",
+        run: codegen::run,
+    },
+    Command {
+        name: "record",
+        doc: "write etcd's answers into tests/conformance; --only PART of a path",
+        run: record::record,
+    },
+    Command {
+        name: "replay",
+        doc: "compare a SERVER's answers with those in tests/conformance; --only PART of a path",
+        run: record::replay,
+    },
+];
 
 #[expect(clippy::print_stderr, reason = "a chore talks to whoever started it")]
 fn main() -> ExitCode {
