@@ -21,7 +21,7 @@ use crate::{grpc, print, raw, schema, snapshot};
 const STEP_DEADLINE: Duration = Duration::from_secs(15);
 const POLL_PERIOD: Duration = Duration::from_millis(20);
 /// A watch that is not yet in step drops a request for progress without a word.
-const PROGRESS_PERIOD: Duration = Duration::from_millis(200);
+const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 
 /// A line of an answer. Errors stay apart, because the HTTP status belongs to one carrier only.
 #[derive(Clone, PartialEq, Eq)]
