@@ -35,7 +35,9 @@ impl Carrier {
             return Ok(vec![understood(&call.method, answer)?]);
         }
         let mut stream = self.open(&call, &[])?;
-        stream.finish()?;
+        if call.method.is_client_streaming() {
+            stream.finish()?;
+        }
         let mut answers = Vec::new();
         while let Some(answer) = stream.next().await? {
             answers.push(answer);
@@ -58,7 +60,9 @@ impl Carrier {
                     let message = to_message(&method.input(), message, Form::Script)?;
                     sender.try_send(message.encode_to_vec().into())?;
                 }
-                Ok(Stream::Grpc { method, sender: Some(sender), answers })
+                // One request only: etcd wants to see its end before it answers.
+                let sender = method.is_client_streaming().then_some(sender);
+                Ok(Stream::Grpc { method, sender, answers })
             }
             Carrier::Gateway(address) => {
                 let path = gateway::route(&method)?;

@@ -10,7 +10,7 @@
 //! send NAME {…} · finish NAME · close NAME            one more message; no more messages; hang up
 //! receive NAME [COUNT] · events NAME COUNT            the next answers; answers until there are so many events
 //! progress NAME                                       asks a watch for progress until it answers
-//! http [-H "name: value"] [-show name] METHOD PATH [BODY]
+//! http [-H "name: value"] [-show name] [-any-message] METHOD PATH [BODY]
 //! http-open NAME … · receive NAME                     the same, of which the body comes line by line
 //! grpc PATH [HEX]                                     a unary call with any bytes
 //! snapshot · metrics · restart
@@ -64,6 +64,8 @@ pub(crate) struct Http {
     pub(crate) headers: Vec<(String, String)>,
     /// Headers of the answer worth showing.
     pub(crate) shown: Vec<String>,
+    /// Whether any error message will do: those about bad JSON are Go's, not etcd's.
+    pub(crate) any_message: bool,
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) body: String,
@@ -191,11 +193,12 @@ fn http(rest: &str) -> anyhow::Result<Http> {
         shown.push(name.to_ascii_lowercase());
         rest = more;
     }
-    let (method, rest) = word(rest);
+    let any_message = rest.starts_with("-any-message ");
+    let (method, rest) = word(rest.strip_prefix("-any-message ").unwrap_or(rest));
     let (path, body) = word(rest);
     ensure!(path.starts_with('/') || path == "*", "http wants a method and a path");
     let (method, path, body) = (method.to_owned(), path.to_owned(), body.to_owned());
-    Ok(Http { headers, shown, method, path, body })
+    Ok(Http { headers, shown, any_message, method, path, body })
 }
 
 fn from_hex(text: &str) -> anyhow::Result<Vec<u8>> {

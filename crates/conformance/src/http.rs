@@ -38,7 +38,10 @@ enum Rest {
 
 pub(crate) async fn send(address: SocketAddr, request: &Request<'_>) -> anyhow::Result<Answer> {
     let Request { method, path, headers, body } = request;
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\n");
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        head.push_str(&format!("Host: {address}\r\n"));
+    }
     for (name, value) in *headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

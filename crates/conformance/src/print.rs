@@ -57,7 +57,8 @@ const VOLATILE: &[&str] = &[
 const BY_CHANCE: &[&str] = &["etcdserverpb.StatusResponse.storageVersion"];
 
 /// Fields whose order has no meaning.
-const UNORDERED: &[&str] = &["etcdserverpb.LeaseTimeToLiveResponse.keys"];
+const UNORDERED: &[&str] =
+    &["etcdserverpb.AlarmResponse.alarms", "etcdserverpb.LeaseTimeToLiveResponse.keys"];
 
 pub(crate) fn message(message: &DynamicMessage, names: &mut Names) -> String {
     let mut line = String::new();

@@ -42,7 +42,15 @@ pub(crate) async fn exchange(
     if body.is_empty() {
         return Ok(vec![head]);
     }
-    let body: Vec<String> = body.lines().map(|line| body_line(line, names)).collect();
+    let lines = body.lines().map(|line| match http.any_message {
+        true => without_message(line),
+        false => line.to_owned(),
+    });
+    let mut body: Vec<String> = lines.map(|line| body_line(&line, names)).collect();
+    // Health checks run in no order.
+    let checks = body.iter().take_while(|line| line.starts_with("[+]") || line.starts_with("[-]"));
+    let n_checks = checks.count();
+    body[..n_checks].sort();
     if let [line] = body.as_slice() {
         head.push(' ');
         head.push_str(line);
@@ -56,7 +64,7 @@ pub(crate) async fn open(
     address: SocketAddr,
     http: &command::Http,
 ) -> anyhow::Result<(String, http::Answer)> {
-    let command::Http { headers, shown, method, path, body } = http;
+    let command::Http { headers, shown, any_message: _, method, path, body } = http;
     let request = http::Request { method, path, headers, body: body.as_bytes() };
     let answer = http::send(address, &request).await?;
     let mut head = answer.status.to_string();
@@ -77,14 +85,28 @@ pub(crate) fn body_line(line: &str, names: &mut Names) -> String {
     }
 }
 
+/// The same error with a `*` for its message.
+fn without_message(line: &str) -> String {
+    let Ok(mut json) = serde_json::from_str::<Json>(line) else { return line.to_owned() };
+    for place in ["/message", "/error/message"] {
+        if let Some(message) = json.pointer_mut(place) {
+            *message = Json::String("*".to_owned());
+        }
+    }
+    json.to_string()
+}
+
 fn shown(json: &Json, names: &mut Names) -> String {
     match json {
         Json::Object(fields) => {
             let fields = fields.iter().filter(|(name, _)| !BY_CHANCE.contains(&name.as_str()));
             let fields: BTreeMap<_, _> = fields.collect();
-            let is_hash_of_file = !fields.keys().any(|name| *name == "hash_revision");
+            let has = |name: &str| fields.keys().any(|key| *key == name);
+            let (is_hash_of_file, is_time_left) = (!has("hash_revision"), has("grantedTTL"));
             let fields = fields.into_iter().map(|(name, value)| {
-                let hidden = VOLATILE.contains(&name.as_str()) || name == "hash" && is_hash_of_file;
+                let hidden = VOLATILE.contains(&name.as_str())
+                    || name == "hash" && is_hash_of_file
+                    || name == "TTL" && is_time_left;
                 let value = match (hidden, lease(name, value, names)) {
                     (true, _) if !is_zero(value) => "\"*\"".to_owned(),
                     (false, Some(lease)) => format!("\"{lease}\""),

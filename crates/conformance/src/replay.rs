@@ -141,6 +141,9 @@ fn marked(text: &str, version: &str) -> String {
     };
     let mut lines: Vec<&str> = head.into_iter().filter(|l| !l.starts_with(RECORDED)).collect();
     lines.push(&mark);
+    if rest.first().is_some_and(|line| !line.is_empty()) {
+        lines.push("");
+    }
     lines.extend(rest);
     lines.join("\n") + "\n"
 }
