@@ -102,13 +102,18 @@ fn gateway_headers(call: &Call) -> anyhow::Result<Vec<(String, String)>> {
     headers.collect()
 }
 
-fn understood(method: &MethodDescriptor, answer: Result<Bytes, Status>) -> anyhow::Result<Meaning> {
+/// What an answer in gRPC says.
+pub(crate) fn understood(
+    method: &MethodDescriptor,
+    answer: Result<Bytes, Status>,
+) -> anyhow::Result<Meaning> {
     Ok(match answer {
         Ok(bytes) => Meaning::Message(DynamicMessage::decode(method.output(), bytes)?),
         Err(status) => failed(&status),
     })
 }
 
+/// What a failure in gRPC says.
 pub(crate) fn failed(status: &Status) -> Meaning {
     let message = status.message().to_owned();
     Meaning::Error { code: i32::from(status.code()), message, http: None }

@@ -56,7 +56,10 @@ pub(crate) async fn exchange(
         head.push_str(line);
         return Ok(vec![head]);
     }
-    Ok([head].into_iter().chain(body.into_iter().map(|line| format!("| {line}"))).collect())
+    Ok([head]
+        .into_iter()
+        .chain(body.into_iter().map(|line| format!("| {line}").trim_end().to_owned()))
+        .collect())
 }
 
 /// The head of an answer, as a script shows it, and the answer.

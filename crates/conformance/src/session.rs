@@ -1,6 +1,7 @@
 //! One server and one carrier, driven by the lines of a script.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -10,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, timeout};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::carrier::{Carrier, Stream, failed};
+use crate::carrier::{Carrier, Stream, failed, understood};
 use crate::command::{self, Act, Call, Command};
 use crate::gateway::Meaning;
 use crate::names::Names;
@@ -66,7 +67,7 @@ impl Session {
             false => Carrier::Grpc(channel.clone()),
         };
         let names = Names::new(
-            member_id(&channel).await?,
+            member_id(&channel, server.peer).await?,
             vec![
                 (server.client.to_string(), "$client_address"),
                 (server.peer.to_string(), "$peer_address"),
@@ -250,23 +251,36 @@ impl Session {
     }
 
     async fn grpc(&mut self, path: String, message: Vec<u8>) -> anyhow::Result<Vec<Line>> {
+        let name = path.rsplit_once('.').map(|(_, name)| name.replace('/', "."));
+        let method = name.and_then(|name| schema::method(&name).ok());
         let target = grpc::Target { channel: self.channel.clone(), path, metadata: Vec::new() };
-        Ok(vec![match target.call(message.into()).await {
-            Ok(answer) => Line::Text(format!("{} bytes", answer.len())),
-            Err(status) => self.line(failed(&status)),
+        let answer = target.call(message.into()).await;
+        Ok(vec![match (method, answer) {
+            (Some(method), answer) => self.line(understood(&method, answer)?),
+            (None, Ok(answer)) => Line::Text(format!("{} bytes", answer.len())),
+            (None, Err(status)) => self.line(failed(&status)),
         }])
     }
 }
 
 /// Asks the server who it is, so that scripts may call it by name.
-async fn member_id(channel: &Channel) -> anyhow::Result<u64> {
-    let status = schema::method("Maintenance.Status")?;
-    let call = Call { method: status, metadata: Vec::new(), request: json!({}) };
+///
+/// Another process may have been quicker to take the port. Then the answer comes from a stranger,
+/// who does not know our peer address.
+async fn member_id(channel: &Channel, peer: SocketAddr) -> anyhow::Result<u64> {
+    let method = schema::method("Cluster.MemberList")?;
+    let call = Call { method, metadata: Vec::new(), request: json!({}) };
     let answers = Carrier::Grpc(channel.clone()).call(call).await?;
-    let Some(Meaning::Message(status)) = answers.first() else { bail!("no status") };
-    let header = status.get_field_by_name("header").context("a status has a header")?;
-    let header = header.as_message().context("a header is a message")?;
-    header.get_field_by_name("member_id").and_then(|id| id.as_u64()).context("a member has an id")
+    let Some(Meaning::Message(list)) = answers.first() else { bail!("no list of members") };
+    let members = list.get_field_by_name("members").context("a list of members has them")?;
+    let ours = |member: &DynamicMessage| {
+        let urls = member.get_field_by_name("peerURLs")?;
+        let url = format!("http://{peer}");
+        urls.as_list()?.iter().any(|u| u.as_str() == Some(&url)).then_some(())?;
+        member.get_field_by_name("ID")?.as_u64()
+    };
+    let mut members = members.as_list().unwrap_or_default().iter().filter_map(|m| m.as_message());
+    members.find_map(ours).context("a stranger answered")
 }
 
 fn header_revision(response: &DynamicMessage) -> i64 {
