@@ -17,6 +17,8 @@ use std::{fs, io};
 use anyhow::{Context, bail};
 use prost_types::FileDescriptorSet;
 
+mod json;
+
 /// The packages the JSON gateway speaks.
 const JSON_PACKAGES: &[&str] =
     &[".etcdserverpb", ".mvccpb", ".authpb", ".v3lockpb", ".v3electionpb"];
@@ -101,8 +103,11 @@ fn json(descriptors: &FileDescriptorSet) -> anyhow::Result<Files> {
         builder.register_file_descriptor(file.clone());
     }
     let written = builder.generate(JSON_PACKAGES, |_| Ok(Vec::new()))?;
-    let named = |(package, text)| Ok((format!("{package}.json.rs"), String::from_utf8(text)?));
-    written.into_iter().map(named).collect()
+    let mut files = Files::new();
+    for (package, text) in written {
+        files.insert(format!("{package}.json.rs"), json::as_protojson(&String::from_utf8(text)?));
+    }
+    Ok(files)
 }
 
 fn collect(folder: &Path, sources: &mut Vec<PathBuf>) -> io::Result<()> {

@@ -19,8 +19,7 @@ impl serde::Serialize for Permission {
         }
         let mut struct_ser = serializer.serialize_struct("authpb.Permission", len)?;
         if self.perm_type != 0 {
-            let v = permission::Type::try_from(self.perm_type)
-                .map_err(|_| serde::ser::Error::custom(format!("Invalid variant {}", self.perm_type)))?;
+            let v = crate::json::Named(permission::Type::try_from(self.perm_type).map_err(|_| self.perm_type));
             struct_ser.serialize_field("permType", &v)?;
         }
         if !self.key.is_empty() {
@@ -107,14 +106,14 @@ impl<'de> serde::Deserialize<'de> for Permission {
                             if perm_type__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("permType"));
                             }
-                            perm_type__ = Some(map_.next_value::<permission::Type>()? as i32);
+                            perm_type__ = map_.next_value::<Option<crate::json::Enum<permission::Type>>>()?.and_then(|x| x.0);
                         }
                         GeneratedField::Key => {
                             if key__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("key"));
                             }
                             key__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::RangeEnd => {
@@ -122,7 +121,7 @@ impl<'de> serde::Deserialize<'de> for Permission {
                                 return Err(serde::de::Error::duplicate_field("rangeEnd"));
                             }
                             range_end__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -307,14 +306,14 @@ impl<'de> serde::Deserialize<'de> for Role {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
                             name__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::KeyPermission => {
                             if key_permission__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("keyPermission"));
                             }
-                            key_permission__ = Some(map_.next_value()?);
+                            key_permission__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -445,7 +444,7 @@ impl<'de> serde::Deserialize<'de> for User {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
                             name__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Password => {
@@ -453,14 +452,14 @@ impl<'de> serde::Deserialize<'de> for User {
                                 return Err(serde::de::Error::duplicate_field("password"));
                             }
                             password__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Roles => {
                             if roles__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("roles"));
                             }
-                            roles__ = Some(map_.next_value()?);
+                            roles__ = map_.next_value()?;
                         }
                         GeneratedField::Options => {
                             if options__.is_some() {
@@ -565,7 +564,7 @@ impl<'de> serde::Deserialize<'de> for UserAddOptions {
                             if no_password__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("noPassword"));
                             }
-                            no_password__ = Some(map_.next_value()?);
+                            no_password__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;

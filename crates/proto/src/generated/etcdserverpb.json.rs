@@ -21,8 +21,7 @@ impl serde::Serialize for AlarmMember {
             struct_ser.serialize_field("memberID", ToString::to_string(&self.member_id).as_str())?;
         }
         if self.alarm != 0 {
-            let v = AlarmType::try_from(self.alarm)
-                .map_err(|_| serde::ser::Error::custom(format!("Invalid variant {}", self.alarm)))?;
+            let v = crate::json::Named(AlarmType::try_from(self.alarm).map_err(|_| self.alarm));
             struct_ser.serialize_field("alarm", &v)?;
         }
         struct_ser.end()
@@ -95,14 +94,14 @@ impl<'de> serde::Deserialize<'de> for AlarmMember {
                                 return Err(serde::de::Error::duplicate_field("memberID"));
                             }
                             member_id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Alarm => {
                             if alarm__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("alarm"));
                             }
-                            alarm__ = Some(map_.next_value::<AlarmType>()? as i32);
+                            alarm__ = map_.next_value::<Option<crate::json::Enum<AlarmType>>>()?.and_then(|x| x.0);
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -137,8 +136,7 @@ impl serde::Serialize for AlarmRequest {
         }
         let mut struct_ser = serializer.serialize_struct("etcdserverpb.AlarmRequest", len)?;
         if self.action != 0 {
-            let v = alarm_request::AlarmAction::try_from(self.action)
-                .map_err(|_| serde::ser::Error::custom(format!("Invalid variant {}", self.action)))?;
+            let v = crate::json::Named(alarm_request::AlarmAction::try_from(self.action).map_err(|_| self.action));
             struct_ser.serialize_field("action", &v)?;
         }
         if self.member_id != 0 {
@@ -147,8 +145,7 @@ impl serde::Serialize for AlarmRequest {
             struct_ser.serialize_field("memberID", ToString::to_string(&self.member_id).as_str())?;
         }
         if self.alarm != 0 {
-            let v = AlarmType::try_from(self.alarm)
-                .map_err(|_| serde::ser::Error::custom(format!("Invalid variant {}", self.alarm)))?;
+            let v = crate::json::Named(AlarmType::try_from(self.alarm).map_err(|_| self.alarm));
             struct_ser.serialize_field("alarm", &v)?;
         }
         struct_ser.end()
@@ -224,21 +221,21 @@ impl<'de> serde::Deserialize<'de> for AlarmRequest {
                             if action__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("action"));
                             }
-                            action__ = Some(map_.next_value::<alarm_request::AlarmAction>()? as i32);
+                            action__ = map_.next_value::<Option<crate::json::Enum<alarm_request::AlarmAction>>>()?.and_then(|x| x.0);
                         }
                         GeneratedField::MemberId => {
                             if member_id__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("memberID"));
                             }
                             member_id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Alarm => {
                             if alarm__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("alarm"));
                             }
-                            alarm__ = Some(map_.next_value::<AlarmType>()? as i32);
+                            alarm__ = map_.next_value::<Option<crate::json::Enum<AlarmType>>>()?.and_then(|x| x.0);
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -425,7 +422,7 @@ impl<'de> serde::Deserialize<'de> for AlarmResponse {
                             if alarms__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("alarms"));
                             }
-                            alarms__ = Some(map_.next_value()?);
+                            alarms__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -929,7 +926,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleAddRequest {
                             if name__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
-                            name__ = Some(map_.next_value()?);
+                            name__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -1119,7 +1116,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleDeleteRequest {
                             if role__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("role"));
                             }
-                            role__ = Some(map_.next_value()?);
+                            role__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -1309,7 +1306,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetRequest {
                             if role__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("role"));
                             }
-                            role__ = Some(map_.next_value()?);
+                            role__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -1420,7 +1417,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGetResponse {
                             if perm__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("perm"));
                             }
-                            perm__ = Some(map_.next_value()?);
+                            perm__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -1526,7 +1523,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleGrantPermissionRequest {
                             if name__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
-                            name__ = Some(map_.next_value()?);
+                            name__ = map_.next_value()?;
                         }
                         GeneratedField::Perm => {
                             if perm__.is_some() {
@@ -1811,7 +1808,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleListResponse {
                             if roles__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("roles"));
                             }
-                            roles__ = Some(map_.next_value()?);
+                            roles__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -1932,14 +1929,14 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionRequest {
                             if role__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("role"));
                             }
-                            role__ = Some(map_.next_value()?);
+                            role__ = map_.next_value()?;
                         }
                         GeneratedField::Key => {
                             if key__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("key"));
                             }
                             key__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::RangeEnd => {
@@ -1947,7 +1944,7 @@ impl<'de> serde::Deserialize<'de> for AuthRoleRevokePermissionRequest {
                                 return Err(serde::de::Error::duplicate_field("rangeEnd"));
                             }
                             range_end__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -2240,14 +2237,14 @@ impl<'de> serde::Deserialize<'de> for AuthStatusResponse {
                             if enabled__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("enabled"));
                             }
-                            enabled__ = Some(map_.next_value()?);
+                            enabled__ = map_.next_value()?;
                         }
                         GeneratedField::AuthRevision => {
                             if auth_revision__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("authRevision"));
                             }
                             auth_revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -2375,13 +2372,13 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddRequest {
                             if name__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
-                            name__ = Some(map_.next_value()?);
+                            name__ = map_.next_value()?;
                         }
                         GeneratedField::Password => {
                             if password__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("password"));
                             }
-                            password__ = Some(map_.next_value()?);
+                            password__ = map_.next_value()?;
                         }
                         GeneratedField::Options => {
                             if options__.is_some() {
@@ -2393,7 +2390,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserAddRequest {
                             if hashed_password__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("hashedPassword"));
                             }
-                            hashed_password__ = Some(map_.next_value()?);
+                            hashed_password__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -2606,19 +2603,19 @@ impl<'de> serde::Deserialize<'de> for AuthUserChangePasswordRequest {
                             if name__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
-                            name__ = Some(map_.next_value()?);
+                            name__ = map_.next_value()?;
                         }
                         GeneratedField::Password => {
                             if password__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("password"));
                             }
-                            password__ = Some(map_.next_value()?);
+                            password__ = map_.next_value()?;
                         }
                         GeneratedField::HashedPassword => {
                             if hashed_password__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("hashedPassword"));
                             }
-                            hashed_password__ = Some(map_.next_value()?);
+                            hashed_password__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -2810,7 +2807,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserDeleteRequest {
                             if name__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
-                            name__ = Some(map_.next_value()?);
+                            name__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -3000,7 +2997,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetRequest {
                             if name__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
-                            name__ = Some(map_.next_value()?);
+                            name__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -3111,7 +3108,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserGetResponse {
                             if roles__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("roles"));
                             }
-                            roles__ = Some(map_.next_value()?);
+                            roles__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -3217,13 +3214,13 @@ impl<'de> serde::Deserialize<'de> for AuthUserGrantRoleRequest {
                             if user__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("user"));
                             }
-                            user__ = Some(map_.next_value()?);
+                            user__ = map_.next_value()?;
                         }
                         GeneratedField::Role => {
                             if role__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("role"));
                             }
-                            role__ = Some(map_.next_value()?);
+                            role__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -3502,7 +3499,7 @@ impl<'de> serde::Deserialize<'de> for AuthUserListResponse {
                             if users__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("users"));
                             }
-                            users__ = Some(map_.next_value()?);
+                            users__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -3608,13 +3605,13 @@ impl<'de> serde::Deserialize<'de> for AuthUserRevokeRoleRequest {
                             if name__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
-                            name__ = Some(map_.next_value()?);
+                            name__ = map_.next_value()?;
                         }
                         GeneratedField::Role => {
                             if role__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("role"));
                             }
-                            role__ = Some(map_.next_value()?);
+                            role__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -3815,13 +3812,13 @@ impl<'de> serde::Deserialize<'de> for AuthenticateRequest {
                             if name__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
-                            name__ = Some(map_.next_value()?);
+                            name__ = map_.next_value()?;
                         }
                         GeneratedField::Password => {
                             if password__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("password"));
                             }
-                            password__ = Some(map_.next_value()?);
+                            password__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -3933,7 +3930,7 @@ impl<'de> serde::Deserialize<'de> for AuthenticateResponse {
                             if token__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("token"));
                             }
-                            token__ = Some(map_.next_value()?);
+                            token__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -4042,14 +4039,14 @@ impl<'de> serde::Deserialize<'de> for CompactionRequest {
                                 return Err(serde::de::Error::duplicate_field("revision"));
                             }
                             revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Physical => {
                             if physical__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("physical"));
                             }
-                            physical__ = Some(map_.next_value()?);
+                            physical__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -4185,13 +4182,11 @@ impl serde::Serialize for Compare {
         }
         let mut struct_ser = serializer.serialize_struct("etcdserverpb.Compare", len)?;
         if self.result != 0 {
-            let v = compare::CompareResult::try_from(self.result)
-                .map_err(|_| serde::ser::Error::custom(format!("Invalid variant {}", self.result)))?;
+            let v = crate::json::Named(compare::CompareResult::try_from(self.result).map_err(|_| self.result));
             struct_ser.serialize_field("result", &v)?;
         }
         if self.target != 0 {
-            let v = compare::CompareTarget::try_from(self.target)
-                .map_err(|_| serde::ser::Error::custom(format!("Invalid variant {}", self.target)))?;
+            let v = crate::json::Named(compare::CompareTarget::try_from(self.target).map_err(|_| self.target));
             struct_ser.serialize_field("target", &v)?;
         }
         if !self.key.is_empty() {
@@ -4329,20 +4324,20 @@ impl<'de> serde::Deserialize<'de> for Compare {
                             if result__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("result"));
                             }
-                            result__ = Some(map_.next_value::<compare::CompareResult>()? as i32);
+                            result__ = map_.next_value::<Option<crate::json::Enum<compare::CompareResult>>>()?.and_then(|x| x.0);
                         }
                         GeneratedField::Target => {
                             if target__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("target"));
                             }
-                            target__ = Some(map_.next_value::<compare::CompareTarget>()? as i32);
+                            target__ = map_.next_value::<Option<crate::json::Enum<compare::CompareTarget>>>()?.and_then(|x| x.0);
                         }
                         GeneratedField::Key => {
                             if key__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("key"));
                             }
                             key__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::RangeEnd => {
@@ -4350,38 +4345,38 @@ impl<'de> serde::Deserialize<'de> for Compare {
                                 return Err(serde::de::Error::duplicate_field("rangeEnd"));
                             }
                             range_end__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Version => {
                             if target_union__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("version"));
                             }
-                            target_union__ = map_.next_value::<::std::option::Option<::pbjson::private::NumberDeserialize<_>>>()?.map(|x| compare::TargetUnion::Version(x.0));
+                            target_union__ = map_.next_value::<::std::option::Option<crate::json::Number<_>>>()?.map(|x| compare::TargetUnion::Version(x.0));
                         }
                         GeneratedField::CreateRevision => {
                             if target_union__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("createRevision"));
                             }
-                            target_union__ = map_.next_value::<::std::option::Option<::pbjson::private::NumberDeserialize<_>>>()?.map(|x| compare::TargetUnion::CreateRevision(x.0));
+                            target_union__ = map_.next_value::<::std::option::Option<crate::json::Number<_>>>()?.map(|x| compare::TargetUnion::CreateRevision(x.0));
                         }
                         GeneratedField::ModRevision => {
                             if target_union__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("modRevision"));
                             }
-                            target_union__ = map_.next_value::<::std::option::Option<::pbjson::private::NumberDeserialize<_>>>()?.map(|x| compare::TargetUnion::ModRevision(x.0));
+                            target_union__ = map_.next_value::<::std::option::Option<crate::json::Number<_>>>()?.map(|x| compare::TargetUnion::ModRevision(x.0));
                         }
                         GeneratedField::Value => {
                             if target_union__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("value"));
                             }
-                            target_union__ = map_.next_value::<::std::option::Option<::pbjson::private::BytesDeserialize<_>>>()?.map(|x| compare::TargetUnion::Value(x.0));
+                            target_union__ = map_.next_value::<::std::option::Option<crate::json::Base64<_>>>()?.map(|x| compare::TargetUnion::Value(x.0));
                         }
                         GeneratedField::Lease => {
                             if target_union__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("lease"));
                             }
-                            target_union__ = map_.next_value::<::std::option::Option<::pbjson::private::NumberDeserialize<_>>>()?.map(|x| compare::TargetUnion::Lease(x.0));
+                            target_union__ = map_.next_value::<::std::option::Option<crate::json::Number<_>>>()?.map(|x| compare::TargetUnion::Lease(x.0));
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -4831,7 +4826,7 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeRequest {
                                 return Err(serde::de::Error::duplicate_field("key"));
                             }
                             key__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::RangeEnd => {
@@ -4839,14 +4834,14 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeRequest {
                                 return Err(serde::de::Error::duplicate_field("rangeEnd"));
                             }
                             range_end__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::PrevKv => {
                             if prev_kv__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("prevKv"));
                             }
-                            prev_kv__ = Some(map_.next_value()?);
+                            prev_kv__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -4973,14 +4968,14 @@ impl<'de> serde::Deserialize<'de> for DeleteRangeResponse {
                                 return Err(serde::de::Error::duplicate_field("deleted"));
                             }
                             deleted__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::PrevKvs => {
                             if prev_kvs__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("prevKvs"));
                             }
-                            prev_kvs__ = Some(map_.next_value()?);
+                            prev_kvs__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -5087,13 +5082,13 @@ impl<'de> serde::Deserialize<'de> for DowngradeInfo {
                             if enabled__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("enabled"));
                             }
-                            enabled__ = Some(map_.next_value()?);
+                            enabled__ = map_.next_value()?;
                         }
                         GeneratedField::TargetVersion => {
                             if target_version__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("targetVersion"));
                             }
-                            target_version__ = Some(map_.next_value()?);
+                            target_version__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -5125,8 +5120,7 @@ impl serde::Serialize for DowngradeRequest {
         }
         let mut struct_ser = serializer.serialize_struct("etcdserverpb.DowngradeRequest", len)?;
         if self.action != 0 {
-            let v = downgrade_request::DowngradeAction::try_from(self.action)
-                .map_err(|_| serde::ser::Error::custom(format!("Invalid variant {}", self.action)))?;
+            let v = crate::json::Named(downgrade_request::DowngradeAction::try_from(self.action).map_err(|_| self.action));
             struct_ser.serialize_field("action", &v)?;
         }
         if !self.version.is_empty() {
@@ -5201,13 +5195,13 @@ impl<'de> serde::Deserialize<'de> for DowngradeRequest {
                             if action__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("action"));
                             }
-                            action__ = Some(map_.next_value::<downgrade_request::DowngradeAction>()? as i32);
+                            action__ = map_.next_value::<Option<crate::json::Enum<downgrade_request::DowngradeAction>>>()?.and_then(|x| x.0);
                         }
                         GeneratedField::Version => {
                             if version__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("version"));
                             }
-                            version__ = Some(map_.next_value()?);
+                            version__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -5393,7 +5387,7 @@ impl<'de> serde::Deserialize<'de> for DowngradeResponse {
                             if version__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("version"));
                             }
-                            version__ = Some(map_.next_value()?);
+                            version__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -5489,7 +5483,7 @@ impl<'de> serde::Deserialize<'de> for DowngradeVersionTestRequest {
                             if ver__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("ver"));
                             }
-                            ver__ = Some(map_.next_value()?);
+                            ver__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -5587,7 +5581,7 @@ impl<'de> serde::Deserialize<'de> for HashKvRequest {
                                 return Err(serde::de::Error::duplicate_field("revision"));
                             }
                             revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -5726,7 +5720,7 @@ impl<'de> serde::Deserialize<'de> for HashKvResponse {
                                 return Err(serde::de::Error::duplicate_field("hash"));
                             }
                             hash__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::CompactRevision => {
@@ -5734,7 +5728,7 @@ impl<'de> serde::Deserialize<'de> for HashKvResponse {
                                 return Err(serde::de::Error::duplicate_field("compactRevision"));
                             }
                             compact_revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::HashRevision => {
@@ -5742,7 +5736,7 @@ impl<'de> serde::Deserialize<'de> for HashKvResponse {
                                 return Err(serde::de::Error::duplicate_field("hashRevision"));
                             }
                             hash_revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -5930,7 +5924,7 @@ impl<'de> serde::Deserialize<'de> for HashResponse {
                                 return Err(serde::de::Error::duplicate_field("hash"));
                             }
                             hash__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -6043,7 +6037,7 @@ impl<'de> serde::Deserialize<'de> for LeaseCheckpoint {
                                 return Err(serde::de::Error::duplicate_field("ID"));
                             }
                             id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::RemainingTtl => {
@@ -6051,7 +6045,7 @@ impl<'de> serde::Deserialize<'de> for LeaseCheckpoint {
                                 return Err(serde::de::Error::duplicate_field("remainingTTL"));
                             }
                             remaining_ttl__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -6148,7 +6142,7 @@ impl<'de> serde::Deserialize<'de> for LeaseCheckpointRequest {
                             if checkpoints__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("checkpoints"));
                             }
-                            checkpoints__ = Some(map_.next_value()?);
+                            checkpoints__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -6353,7 +6347,7 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantRequest {
                                 return Err(serde::de::Error::duplicate_field("TTL"));
                             }
                             ttl__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Id => {
@@ -6361,7 +6355,7 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantRequest {
                                 return Err(serde::de::Error::duplicate_field("ID"));
                             }
                             id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -6499,7 +6493,7 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantResponse {
                                 return Err(serde::de::Error::duplicate_field("ID"));
                             }
                             id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Ttl => {
@@ -6507,14 +6501,14 @@ impl<'de> serde::Deserialize<'de> for LeaseGrantResponse {
                                 return Err(serde::de::Error::duplicate_field("TTL"));
                             }
                             ttl__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Error => {
                             if error__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("error"));
                             }
-                            error__ = Some(map_.next_value()?);
+                            error__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -6615,7 +6609,7 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveRequest {
                                 return Err(serde::de::Error::duplicate_field("ID"));
                             }
                             id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -6742,7 +6736,7 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveResponse {
                                 return Err(serde::de::Error::duplicate_field("ID"));
                             }
                             id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Ttl => {
@@ -6750,7 +6744,7 @@ impl<'de> serde::Deserialize<'de> for LeaseKeepAliveResponse {
                                 return Err(serde::de::Error::duplicate_field("TTL"));
                             }
                             ttl__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -6936,7 +6930,7 @@ impl<'de> serde::Deserialize<'de> for LeaseLeasesResponse {
                             if leases__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("leases"));
                             }
-                            leases__ = Some(map_.next_value()?);
+                            leases__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -7035,7 +7029,7 @@ impl<'de> serde::Deserialize<'de> for LeaseRevokeRequest {
                                 return Err(serde::de::Error::duplicate_field("ID"));
                             }
                             id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -7229,7 +7223,7 @@ impl<'de> serde::Deserialize<'de> for LeaseStatus {
                                 return Err(serde::de::Error::duplicate_field("ID"));
                             }
                             id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -7338,14 +7332,14 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveRequest {
                                 return Err(serde::de::Error::duplicate_field("ID"));
                             }
                             id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Keys => {
                             if keys__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("keys"));
                             }
-                            keys__ = Some(map_.next_value()?);
+                            keys__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -7494,7 +7488,7 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveResponse {
                                 return Err(serde::de::Error::duplicate_field("ID"));
                             }
                             id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Ttl => {
@@ -7502,7 +7496,7 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveResponse {
                                 return Err(serde::de::Error::duplicate_field("TTL"));
                             }
                             ttl__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::GrantedTtl => {
@@ -7510,7 +7504,7 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveResponse {
                                 return Err(serde::de::Error::duplicate_field("grantedTTL"));
                             }
                             granted_ttl__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Keys => {
@@ -7518,7 +7512,7 @@ impl<'de> serde::Deserialize<'de> for LeaseTimeToLiveResponse {
                                 return Err(serde::de::Error::duplicate_field("keys"));
                             }
                             keys__ = 
-                                Some(map_.next_value::<Vec<::pbjson::private::BytesDeserialize<_>>>()?
+                                Some(map_.next_value::<Vec<crate::json::Base64<_>>>()?
                                     .into_iter().map(|x| x.0).collect())
                             ;
                         }
@@ -7662,32 +7656,32 @@ impl<'de> serde::Deserialize<'de> for Member {
                                 return Err(serde::de::Error::duplicate_field("ID"));
                             }
                             id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Name => {
                             if name__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
-                            name__ = Some(map_.next_value()?);
+                            name__ = map_.next_value()?;
                         }
                         GeneratedField::PeerUrLs => {
                             if peer_urls__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("peerURLs"));
                             }
-                            peer_urls__ = Some(map_.next_value()?);
+                            peer_urls__ = map_.next_value()?;
                         }
                         GeneratedField::ClientUrLs => {
                             if client_urls__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("clientURLs"));
                             }
-                            client_urls__ = Some(map_.next_value()?);
+                            client_urls__ = map_.next_value()?;
                         }
                         GeneratedField::IsLearner => {
                             if is_learner__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("isLearner"));
                             }
-                            is_learner__ = Some(map_.next_value()?);
+                            is_learner__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -7796,13 +7790,13 @@ impl<'de> serde::Deserialize<'de> for MemberAddRequest {
                             if peer_urls__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("peerURLs"));
                             }
-                            peer_urls__ = Some(map_.next_value()?);
+                            peer_urls__ = map_.next_value()?;
                         }
                         GeneratedField::IsLearner => {
                             if is_learner__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("isLearner"));
                             }
-                            is_learner__ = Some(map_.next_value()?);
+                            is_learner__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -7930,7 +7924,7 @@ impl<'de> serde::Deserialize<'de> for MemberAddResponse {
                             if members__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
-                            members__ = Some(map_.next_value()?);
+                            members__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -8027,7 +8021,7 @@ impl<'de> serde::Deserialize<'de> for MemberListRequest {
                             if linearizable__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("linearizable"));
                             }
-                            linearizable__ = Some(map_.next_value()?);
+                            linearizable__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -8138,7 +8132,7 @@ impl<'de> serde::Deserialize<'de> for MemberListResponse {
                             if members__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
-                            members__ = Some(map_.next_value()?);
+                            members__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -8237,7 +8231,7 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteRequest {
                                 return Err(serde::de::Error::duplicate_field("ID"));
                             }
                             id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -8349,7 +8343,7 @@ impl<'de> serde::Deserialize<'de> for MemberPromoteResponse {
                             if members__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
-                            members__ = Some(map_.next_value()?);
+                            members__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -8448,7 +8442,7 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveRequest {
                                 return Err(serde::de::Error::duplicate_field("ID"));
                             }
                             id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -8560,7 +8554,7 @@ impl<'de> serde::Deserialize<'de> for MemberRemoveResponse {
                             if members__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
-                            members__ = Some(map_.next_value()?);
+                            members__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -8669,14 +8663,14 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateRequest {
                                 return Err(serde::de::Error::duplicate_field("ID"));
                             }
                             id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::PeerUrLs => {
                             if peer_urls__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("peerURLs"));
                             }
-                            peer_urls__ = Some(map_.next_value()?);
+                            peer_urls__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -8788,7 +8782,7 @@ impl<'de> serde::Deserialize<'de> for MemberUpdateResponse {
                             if members__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("members"));
                             }
-                            members__ = Some(map_.next_value()?);
+                            members__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -8887,7 +8881,7 @@ impl<'de> serde::Deserialize<'de> for MoveLeaderRequest {
                                 return Err(serde::de::Error::duplicate_field("targetID"));
                             }
                             target_id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -9138,7 +9132,7 @@ impl<'de> serde::Deserialize<'de> for PutRequest {
                                 return Err(serde::de::Error::duplicate_field("key"));
                             }
                             key__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Value => {
@@ -9146,7 +9140,7 @@ impl<'de> serde::Deserialize<'de> for PutRequest {
                                 return Err(serde::de::Error::duplicate_field("value"));
                             }
                             value__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Lease => {
@@ -9154,26 +9148,26 @@ impl<'de> serde::Deserialize<'de> for PutRequest {
                                 return Err(serde::de::Error::duplicate_field("lease"));
                             }
                             lease__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::PrevKv => {
                             if prev_kv__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("prevKv"));
                             }
-                            prev_kv__ = Some(map_.next_value()?);
+                            prev_kv__ = map_.next_value()?;
                         }
                         GeneratedField::IgnoreValue => {
                             if ignore_value__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("ignoreValue"));
                             }
-                            ignore_value__ = Some(map_.next_value()?);
+                            ignore_value__ = map_.next_value()?;
                         }
                         GeneratedField::IgnoreLease => {
                             if ignore_lease__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("ignoreLease"));
                             }
-                            ignore_lease__ = Some(map_.next_value()?);
+                            ignore_lease__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -9375,13 +9369,11 @@ impl serde::Serialize for RangeRequest {
             struct_ser.serialize_field("revision", ToString::to_string(&self.revision).as_str())?;
         }
         if self.sort_order != 0 {
-            let v = range_request::SortOrder::try_from(self.sort_order)
-                .map_err(|_| serde::ser::Error::custom(format!("Invalid variant {}", self.sort_order)))?;
+            let v = crate::json::Named(range_request::SortOrder::try_from(self.sort_order).map_err(|_| self.sort_order));
             struct_ser.serialize_field("sort_order", &v)?;
         }
         if self.sort_target != 0 {
-            let v = range_request::SortTarget::try_from(self.sort_target)
-                .map_err(|_| serde::ser::Error::custom(format!("Invalid variant {}", self.sort_target)))?;
+            let v = crate::json::Named(range_request::SortTarget::try_from(self.sort_target).map_err(|_| self.sort_target));
             struct_ser.serialize_field("sort_target", &v)?;
         }
         if self.serializable {
@@ -9536,7 +9528,7 @@ impl<'de> serde::Deserialize<'de> for RangeRequest {
                                 return Err(serde::de::Error::duplicate_field("key"));
                             }
                             key__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::RangeEnd => {
@@ -9544,7 +9536,7 @@ impl<'de> serde::Deserialize<'de> for RangeRequest {
                                 return Err(serde::de::Error::duplicate_field("rangeEnd"));
                             }
                             range_end__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Limit => {
@@ -9552,7 +9544,7 @@ impl<'de> serde::Deserialize<'de> for RangeRequest {
                                 return Err(serde::de::Error::duplicate_field("limit"));
                             }
                             limit__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Revision => {
@@ -9560,45 +9552,45 @@ impl<'de> serde::Deserialize<'de> for RangeRequest {
                                 return Err(serde::de::Error::duplicate_field("revision"));
                             }
                             revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::SortOrder => {
                             if sort_order__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("sortOrder"));
                             }
-                            sort_order__ = Some(map_.next_value::<range_request::SortOrder>()? as i32);
+                            sort_order__ = map_.next_value::<Option<crate::json::Enum<range_request::SortOrder>>>()?.and_then(|x| x.0);
                         }
                         GeneratedField::SortTarget => {
                             if sort_target__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("sortTarget"));
                             }
-                            sort_target__ = Some(map_.next_value::<range_request::SortTarget>()? as i32);
+                            sort_target__ = map_.next_value::<Option<crate::json::Enum<range_request::SortTarget>>>()?.and_then(|x| x.0);
                         }
                         GeneratedField::Serializable => {
                             if serializable__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("serializable"));
                             }
-                            serializable__ = Some(map_.next_value()?);
+                            serializable__ = map_.next_value()?;
                         }
                         GeneratedField::KeysOnly => {
                             if keys_only__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("keysOnly"));
                             }
-                            keys_only__ = Some(map_.next_value()?);
+                            keys_only__ = map_.next_value()?;
                         }
                         GeneratedField::CountOnly => {
                             if count_only__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("countOnly"));
                             }
-                            count_only__ = Some(map_.next_value()?);
+                            count_only__ = map_.next_value()?;
                         }
                         GeneratedField::MinModRevision => {
                             if min_mod_revision__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("minModRevision"));
                             }
                             min_mod_revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::MaxModRevision => {
@@ -9606,7 +9598,7 @@ impl<'de> serde::Deserialize<'de> for RangeRequest {
                                 return Err(serde::de::Error::duplicate_field("maxModRevision"));
                             }
                             max_mod_revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::MinCreateRevision => {
@@ -9614,7 +9606,7 @@ impl<'de> serde::Deserialize<'de> for RangeRequest {
                                 return Err(serde::de::Error::duplicate_field("minCreateRevision"));
                             }
                             min_create_revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::MaxCreateRevision => {
@@ -9622,7 +9614,7 @@ impl<'de> serde::Deserialize<'de> for RangeRequest {
                                 return Err(serde::de::Error::duplicate_field("maxCreateRevision"));
                             }
                             max_create_revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -9922,20 +9914,20 @@ impl<'de> serde::Deserialize<'de> for RangeResponse {
                             if kvs__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("kvs"));
                             }
-                            kvs__ = Some(map_.next_value()?);
+                            kvs__ = map_.next_value()?;
                         }
                         GeneratedField::More => {
                             if more__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("more"));
                             }
-                            more__ = Some(map_.next_value()?);
+                            more__ = map_.next_value()?;
                         }
                         GeneratedField::Count => {
                             if count__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("count"));
                             }
                             count__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -10315,7 +10307,7 @@ impl<'de> serde::Deserialize<'de> for ResponseHeader {
                                 return Err(serde::de::Error::duplicate_field("clusterId"));
                             }
                             cluster_id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::MemberId => {
@@ -10323,7 +10315,7 @@ impl<'de> serde::Deserialize<'de> for ResponseHeader {
                                 return Err(serde::de::Error::duplicate_field("memberId"));
                             }
                             member_id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Revision => {
@@ -10331,7 +10323,7 @@ impl<'de> serde::Deserialize<'de> for ResponseHeader {
                                 return Err(serde::de::Error::duplicate_field("revision"));
                             }
                             revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::RaftTerm => {
@@ -10339,7 +10331,7 @@ impl<'de> serde::Deserialize<'de> for ResponseHeader {
                                 return Err(serde::de::Error::duplicate_field("raftTerm"));
                             }
                             raft_term__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -10695,7 +10687,7 @@ impl<'de> serde::Deserialize<'de> for SnapshotResponse {
                                 return Err(serde::de::Error::duplicate_field("remainingBytes"));
                             }
                             remaining_bytes__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Blob => {
@@ -10703,14 +10695,14 @@ impl<'de> serde::Deserialize<'de> for SnapshotResponse {
                                 return Err(serde::de::Error::duplicate_field("blob"));
                             }
                             blob__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Version => {
                             if version__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("version"));
                             }
-                            version__ = Some(map_.next_value()?);
+                            version__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -11020,14 +11012,14 @@ impl<'de> serde::Deserialize<'de> for StatusResponse {
                             if version__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("version"));
                             }
-                            version__ = Some(map_.next_value()?);
+                            version__ = map_.next_value()?;
                         }
                         GeneratedField::DbSize => {
                             if db_size__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("dbSize"));
                             }
                             db_size__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Leader => {
@@ -11035,7 +11027,7 @@ impl<'de> serde::Deserialize<'de> for StatusResponse {
                                 return Err(serde::de::Error::duplicate_field("leader"));
                             }
                             leader__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::RaftIndex => {
@@ -11043,7 +11035,7 @@ impl<'de> serde::Deserialize<'de> for StatusResponse {
                                 return Err(serde::de::Error::duplicate_field("raftIndex"));
                             }
                             raft_index__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::RaftTerm => {
@@ -11051,7 +11043,7 @@ impl<'de> serde::Deserialize<'de> for StatusResponse {
                                 return Err(serde::de::Error::duplicate_field("raftTerm"));
                             }
                             raft_term__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::RaftAppliedIndex => {
@@ -11059,41 +11051,41 @@ impl<'de> serde::Deserialize<'de> for StatusResponse {
                                 return Err(serde::de::Error::duplicate_field("raftAppliedIndex"));
                             }
                             raft_applied_index__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Errors => {
                             if errors__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("errors"));
                             }
-                            errors__ = Some(map_.next_value()?);
+                            errors__ = map_.next_value()?;
                         }
                         GeneratedField::DbSizeInUse => {
                             if db_size_in_use__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("dbSizeInUse"));
                             }
                             db_size_in_use__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::IsLearner => {
                             if is_learner__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("isLearner"));
                             }
-                            is_learner__ = Some(map_.next_value()?);
+                            is_learner__ = map_.next_value()?;
                         }
                         GeneratedField::StorageVersion => {
                             if storage_version__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("storageVersion"));
                             }
-                            storage_version__ = Some(map_.next_value()?);
+                            storage_version__ = map_.next_value()?;
                         }
                         GeneratedField::DbSizeQuota => {
                             if db_size_quota__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("dbSizeQuota"));
                             }
                             db_size_quota__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::DowngradeInfo => {
@@ -11227,19 +11219,19 @@ impl<'de> serde::Deserialize<'de> for TxnRequest {
                             if compare__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("compare"));
                             }
-                            compare__ = Some(map_.next_value()?);
+                            compare__ = map_.next_value()?;
                         }
                         GeneratedField::Success => {
                             if success__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("success"));
                             }
-                            success__ = Some(map_.next_value()?);
+                            success__ = map_.next_value()?;
                         }
                         GeneratedField::Failure => {
                             if failure__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("failure"));
                             }
-                            failure__ = Some(map_.next_value()?);
+                            failure__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -11362,13 +11354,13 @@ impl<'de> serde::Deserialize<'de> for TxnResponse {
                             if succeeded__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("succeeded"));
                             }
-                            succeeded__ = Some(map_.next_value()?);
+                            succeeded__ = map_.next_value()?;
                         }
                         GeneratedField::Responses => {
                             if responses__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("responses"));
                             }
-                            responses__ = Some(map_.next_value()?);
+                            responses__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -11469,7 +11461,7 @@ impl<'de> serde::Deserialize<'de> for WatchCancelRequest {
                                 return Err(serde::de::Error::duplicate_field("watchId"));
                             }
                             watch_id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -11653,7 +11645,7 @@ impl<'de> serde::Deserialize<'de> for WatchCreateRequest {
                                 return Err(serde::de::Error::duplicate_field("key"));
                             }
                             key__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::RangeEnd => {
@@ -11661,7 +11653,7 @@ impl<'de> serde::Deserialize<'de> for WatchCreateRequest {
                                 return Err(serde::de::Error::duplicate_field("rangeEnd"));
                             }
                             range_end__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::StartRevision => {
@@ -11669,40 +11661,40 @@ impl<'de> serde::Deserialize<'de> for WatchCreateRequest {
                                 return Err(serde::de::Error::duplicate_field("startRevision"));
                             }
                             start_revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::ProgressNotify => {
                             if progress_notify__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("progressNotify"));
                             }
-                            progress_notify__ = Some(map_.next_value()?);
+                            progress_notify__ = map_.next_value()?;
                         }
                         GeneratedField::Filters => {
                             if filters__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("filters"));
                             }
-                            filters__ = Some(map_.next_value::<Vec<watch_create_request::FilterType>>()?.into_iter().map(|x| x as i32).collect());
+                            filters__ = map_.next_value::<Option<Vec<crate::json::Enum<watch_create_request::FilterType>>>>()?.map(|list| list.into_iter().filter_map(|x| x.0).collect());
                         }
                         GeneratedField::PrevKv => {
                             if prev_kv__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("prevKv"));
                             }
-                            prev_kv__ = Some(map_.next_value()?);
+                            prev_kv__ = map_.next_value()?;
                         }
                         GeneratedField::WatchId => {
                             if watch_id__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("watchId"));
                             }
                             watch_id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Fragment => {
                             if fragment__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("fragment"));
                             }
-                            fragment__ = Some(map_.next_value()?);
+                            fragment__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -12160,46 +12152,46 @@ impl<'de> serde::Deserialize<'de> for WatchResponse {
                                 return Err(serde::de::Error::duplicate_field("watchId"));
                             }
                             watch_id__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Created => {
                             if created__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("created"));
                             }
-                            created__ = Some(map_.next_value()?);
+                            created__ = map_.next_value()?;
                         }
                         GeneratedField::Canceled => {
                             if canceled__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("canceled"));
                             }
-                            canceled__ = Some(map_.next_value()?);
+                            canceled__ = map_.next_value()?;
                         }
                         GeneratedField::CompactRevision => {
                             if compact_revision__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("compactRevision"));
                             }
                             compact_revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::CancelReason => {
                             if cancel_reason__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("cancelReason"));
                             }
-                            cancel_reason__ = Some(map_.next_value()?);
+                            cancel_reason__ = map_.next_value()?;
                         }
                         GeneratedField::Fragment => {
                             if fragment__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("fragment"));
                             }
-                            fragment__ = Some(map_.next_value()?);
+                            fragment__ = map_.next_value()?;
                         }
                         GeneratedField::Events => {
                             if events__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("events"));
                             }
-                            events__ = Some(map_.next_value()?);
+                            events__ = map_.next_value()?;
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;

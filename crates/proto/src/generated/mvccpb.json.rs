@@ -19,8 +19,7 @@ impl serde::Serialize for Event {
         }
         let mut struct_ser = serializer.serialize_struct("mvccpb.Event", len)?;
         if self.r#type != 0 {
-            let v = event::EventType::try_from(self.r#type)
-                .map_err(|_| serde::ser::Error::custom(format!("Invalid variant {}", self.r#type)))?;
+            let v = crate::json::Named(event::EventType::try_from(self.r#type).map_err(|_| self.r#type));
             struct_ser.serialize_field("type", &v)?;
         }
         if let Some(v) = self.kv.as_ref() {
@@ -103,7 +102,7 @@ impl<'de> serde::Deserialize<'de> for Event {
                             if r#type__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("type"));
                             }
-                            r#type__ = Some(map_.next_value::<event::EventType>()? as i32);
+                            r#type__ = map_.next_value::<Option<crate::json::Enum<event::EventType>>>()?.and_then(|x| x.0);
                         }
                         GeneratedField::Kv => {
                             if kv__.is_some() {
@@ -348,7 +347,7 @@ impl<'de> serde::Deserialize<'de> for KeyValue {
                                 return Err(serde::de::Error::duplicate_field("key"));
                             }
                             key__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::CreateRevision => {
@@ -356,7 +355,7 @@ impl<'de> serde::Deserialize<'de> for KeyValue {
                                 return Err(serde::de::Error::duplicate_field("createRevision"));
                             }
                             create_revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::ModRevision => {
@@ -364,7 +363,7 @@ impl<'de> serde::Deserialize<'de> for KeyValue {
                                 return Err(serde::de::Error::duplicate_field("modRevision"));
                             }
                             mod_revision__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Version => {
@@ -372,7 +371,7 @@ impl<'de> serde::Deserialize<'de> for KeyValue {
                                 return Err(serde::de::Error::duplicate_field("version"));
                             }
                             version__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Value => {
@@ -380,7 +379,7 @@ impl<'de> serde::Deserialize<'de> for KeyValue {
                                 return Err(serde::de::Error::duplicate_field("value"));
                             }
                             value__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Lease => {
@@ -388,7 +387,7 @@ impl<'de> serde::Deserialize<'de> for KeyValue {
                                 return Err(serde::de::Error::duplicate_field("lease"));
                             }
                             lease__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {

@@ -107,7 +107,7 @@ impl<'de> serde::Deserialize<'de> for CampaignRequest {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
                             name__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Lease => {
@@ -115,7 +115,7 @@ impl<'de> serde::Deserialize<'de> for CampaignRequest {
                                 return Err(serde::de::Error::duplicate_field("lease"));
                             }
                             lease__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Value => {
@@ -123,7 +123,7 @@ impl<'de> serde::Deserialize<'de> for CampaignRequest {
                                 return Err(serde::de::Error::duplicate_field("value"));
                             }
                             value__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -372,7 +372,7 @@ impl<'de> serde::Deserialize<'de> for LeaderKey {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
                             name__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Key => {
@@ -380,7 +380,7 @@ impl<'de> serde::Deserialize<'de> for LeaderKey {
                                 return Err(serde::de::Error::duplicate_field("key"));
                             }
                             key__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Rev => {
@@ -388,7 +388,7 @@ impl<'de> serde::Deserialize<'de> for LeaderKey {
                                 return Err(serde::de::Error::duplicate_field("rev"));
                             }
                             rev__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Lease => {
@@ -396,7 +396,7 @@ impl<'de> serde::Deserialize<'de> for LeaderKey {
                                 return Err(serde::de::Error::duplicate_field("lease"));
                             }
                             lease__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -498,7 +498,7 @@ impl<'de> serde::Deserialize<'de> for LeaderRequest {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
                             name__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -725,7 +725,7 @@ impl<'de> serde::Deserialize<'de> for ProclaimRequest {
                                 return Err(serde::de::Error::duplicate_field("value"));
                             }
                             value__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {

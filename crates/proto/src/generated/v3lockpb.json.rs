@@ -95,7 +95,7 @@ impl<'de> serde::Deserialize<'de> for LockRequest {
                                 return Err(serde::de::Error::duplicate_field("name"));
                             }
                             name__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::Lease => {
@@ -103,7 +103,7 @@ impl<'de> serde::Deserialize<'de> for LockRequest {
                                 return Err(serde::de::Error::duplicate_field("lease"));
                             }
                             lease__ = 
-                                Some(map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Number<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -219,7 +219,7 @@ impl<'de> serde::Deserialize<'de> for LockResponse {
                                 return Err(serde::de::Error::duplicate_field("key"));
                             }
                             key__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
@@ -319,7 +319,7 @@ impl<'de> serde::Deserialize<'de> for UnlockRequest {
                                 return Err(serde::de::Error::duplicate_field("key"));
                             }
                             key__ = 
-                                Some(map_.next_value::<::pbjson::private::BytesDeserialize<_>>()?.0)
+                                map_.next_value::<Option<crate::json::Base64<_>>>()?.map(|x| x.0)
                             ;
                         }
                         GeneratedField::__SkipField__ => {
