@@ -78,3 +78,33 @@ fn lease_at_end(text: &str) -> Option<i64> {
     }
     i64::from_str_radix(hex, 16).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_hidden_in_an_answer_can_be_named_in_a_request() {
+        let mut names = Names::new(77, vec![("127.0.0.1:5".to_owned(), "$client_address")]);
+        assert_eq!(names.lease(0x694d_9a3c_4b2f_1a07).as_deref(), Some("$lease1"));
+        assert_eq!(names.lease(7), None, "scripts know this one by its number");
+        for (real, shown) in [
+            ("http://127.0.0.1:5/x", "http://$client_address/x"),
+            ("lock/694d9a3c4b2f1a07", "lock/$lease1.hex"),
+            ("other/694d9a3c4b2f1a08", "other/$lease2.hex"),
+        ] {
+            assert_eq!(names.hide(real), shown);
+            assert_eq!(names.reveal(shown), real);
+        }
+        assert_eq!(names.reveal("$lease1 $member"), format!("{} 77", 0x694d_9a3c_4b2f_1a07_i64));
+    }
+
+    #[test]
+    fn the_tenth_lease_is_not_the_first_with_a_zero() {
+        let mut names = Names::new(1, Vec::new());
+        for id in 0..12 {
+            names.lease(PICKED_BY_SERVER + id);
+        }
+        assert_eq!(names.reveal("$lease12"), (PICKED_BY_SERVER + 11).to_string());
+    }
+}

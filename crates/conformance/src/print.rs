@@ -191,3 +191,18 @@ fn is_time_left(message: &DynamicMessage, field: &FieldDescriptor, value: &Value
     let left = value.as_i64().unwrap_or(0);
     left >= 0 && left <= granted && granted - left <= TTL_SLACK_SECONDS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notation::{bytes_of, parse};
+
+    #[test]
+    fn what_is_printed_is_read_back_as_it_was() {
+        stdx::each_seed(|g| {
+            let bytes = g.bytes(0..TEXT_SHOWN_MAX);
+            let json = parse(&format!("\"{}\"", text(&bytes))).expect("JSON");
+            assert_eq!(bytes_of(json.as_str().expect("a text")), bytes);
+        });
+    }
+}

@@ -215,3 +215,29 @@ fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| Runtime::new().expect("threads can be started"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(http: Option<u16>) -> Line {
+        Line::Error { code: 5, message: "gone".to_owned(), http }
+    }
+
+    #[test]
+    fn carriers_that_agree_speak_once_and_others_each() {
+        let text = |text: &str| Line::Text(text.to_owned());
+        let agreed = merged(&[("grpc", vec![error(None)]), ("gateway", vec![error(Some(404))])]);
+        assert_eq!(agreed, "error NotFound(5) http 404: gone");
+        let differing = merged(&[("grpc", vec![text("a")]), ("gateway", vec![text("b")])]);
+        assert_eq!(differing, "grpc: a\ngateway: b");
+    }
+
+    #[test]
+    fn the_mark_of_a_recording_is_written_once() {
+        let once = marked("# over: grpc\n\nput a 1\n", "3.7.1");
+        assert_eq!(once, "# over: grpc\n# recorded from etcd 3.7.1\n\nput a 1\n");
+        assert_eq!(marked(&once, "3.7.1"), once);
+        assert_eq!(marked("put a 1\n", "3.7.1"), "# recorded from etcd 3.7.1\n\nput a 1\n");
+    }
+}

@@ -214,6 +214,7 @@ impl Session {
     async fn events(&mut self, name: &str, count: usize) -> anyhow::Result<Vec<Line>> {
         let mut lines = Vec::new();
         let mut seen = 0;
+        let mut last_revisions: BTreeMap<i64, i64> = BTreeMap::new();
         while seen < count {
             let answer = self.stream(name)?.next().await?.context("the stream ended early")?;
             let Meaning::Message(response) = &answer else { return Ok(vec![self.line(answer)]) };
@@ -224,12 +225,16 @@ impl Session {
                 continue;
             }
             seen += events.len();
-            let id = response.get_field_by_name("watch_id").and_then(|v| v.as_i64());
+            let id = response.get_field_by_name("watch_id").and_then(|v| v.as_i64()).unwrap_or(0);
+            let before = last_revisions.get(&id).copied().unwrap_or(0);
             for event in events {
                 let event = event.as_message().context("an event is a message")?;
-                ensure!(revision_of(event) <= header_revision(response), "an event of the future");
+                let revision = revision_of(event);
+                ensure!(revision <= header_revision(response), "an event of the future");
+                ensure!(revision > before, "the events of revision {revision} were torn apart");
+                last_revisions.insert(id, revision);
                 let text = print::message(event, &mut self.names);
-                lines.push(Line::Text(format!("watch {}: {text}", id.unwrap_or_default())));
+                lines.push(Line::Text(format!("watch {id}: {text}")));
             }
         }
         Ok(lines)
