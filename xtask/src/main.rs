@@ -2,8 +2,11 @@
 //!
 //! A command is a file with a `run`, and a line in [`COMMANDS`].
 
+mod ci;
 mod codegen;
 mod record;
+#[cfg(test)]
+mod tidy;
 
 use std::env;
 use std::path::Path;
@@ -16,6 +19,7 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command { name: "ci", doc: "what a change must pass", run: ci::run },
     Command {
         name: "codegen",
         doc: "write the Rust of crates/proto/proto; with --check, only say whether it is stale",

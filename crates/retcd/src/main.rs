@@ -1,2 +1,72 @@
-//! The executable.
-fn main() {}
+//! The executable: the server, and (by their own names) the tools.
+
+use std::process::ExitCode;
+
+use server::config::{EXIT_MALFORMED, EXIT_REFUSED, Start, Surroundings, load};
+use server::log::{self, Logger};
+use server::start;
+
+fn main() -> ExitCode {
+    match load(&Surroundings::of_this_process()) {
+        Start::Serve(config, notices) => {
+            let logger = match Logger::open(&config.log) {
+                Ok(logger) => logger,
+                Err(error) => return fail(&format!("cannot open the log: {error}")),
+            };
+            for notice in notices {
+                notice.log_to(&logger);
+            }
+            serve(&config, &logger)
+        }
+        Start::Tell { stderr, stdout } => tell(&stderr, &stdout),
+        Start::Malformed(text) => {
+            tell(&text, "");
+            ExitCode::from(EXIT_MALFORMED)
+        }
+        Start::Refuse(mistakes, notices) => {
+            let logger = Logger::early();
+            notices.iter().for_each(|notice| notice.log_to(&logger));
+            mistakes.log_to(&logger);
+            ExitCode::from(EXIT_REFUSED)
+        }
+    }
+}
+
+fn serve(config: &server::config::Config, logger: &Logger) -> ExitCode {
+    match start::run(config, logger) {
+        Ok(signal) => end_by(signal),
+        Err(error) => {
+            log::fatal!(logger, "failed to start etcd", "error" = &error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ends as the signal would have ended us, as etcd does; as the first process of a container there
+/// is nobody to tell, and the end is a good one.
+fn end_by(signal: i32) -> ExitCode {
+    if std::process::id() != 1 {
+        drop(signal_hook::low_level::emulate_default_handler(signal));
+    }
+    ExitCode::SUCCESS
+}
+
+fn fail(text: &str) -> ExitCode {
+    tell(text, "");
+    ExitCode::FAILURE
+}
+
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is what help and errors are for"
+)]
+fn tell(stderr: &str, stdout: &str) -> ExitCode {
+    if !stderr.is_empty() {
+        eprintln!("{}", stderr.trim_end());
+    }
+    if !stdout.is_empty() {
+        println!("{}", stdout.trim_end());
+    }
+    ExitCode::SUCCESS
+}

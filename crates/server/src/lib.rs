@@ -1,1 +1,24 @@
-//! Under construction.
+//! The shell of a member: threads, sockets, and everything that knows the time.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`start`] | from a configuration to a running server, and to its end |
+//! | [`api`] | what is answered, whatever the front end |
+//! | [`drive`] | the threads behind it: raft, log, apply, chores |
+//! | [`engine`] | what all of them share |
+//! | [`shard`], [`listen`] | gRPC: sockets and connections |
+//! | [`local`] | calls from inside the process |
+//! | [`config`], [`log`], [`metrics`] | flags, log lines, counters |
+
+pub mod api;
+mod boot;
+pub mod config;
+pub mod drive;
+pub mod engine;
+pub mod listen;
+pub mod local;
+pub mod log;
+pub mod metrics;
+pub mod shard;
+pub mod start;
+pub mod version;

@@ -10,9 +10,20 @@
 //! - After a failed write or sync the caller gives up the file and stops: a second sync may
 //!   succeed without the data.
 
+mod mapping;
+mod ownership;
+pub mod real;
+pub mod simulated;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+
+pub use real::RealDisk;
+pub use simulated::SimulatedDisk;
+
+/// What a disk writes whole or not at all.
+pub const SECTOR_SIZE: usize = 512;
 
 /// A file system, as much of it as a member needs. Paths are absolute or relative to the process.
 pub trait Disk: Send + Sync + 'static {
@@ -30,7 +41,7 @@ pub trait Disk: Send + Sync + 'static {
 
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes `dir` and its missing parents, for the owner alone (mode 0700).
+    /// Makes `dir` and its missing parents, for the owner alone (mode 0700), and makes that durable.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// Makes names created in, renamed into or removed from `dir` durable.
@@ -44,6 +55,7 @@ pub trait Disk: Send + Sync + 'static {
 pub trait Lock: Send + Sync {}
 
 /// An open file. Shared: readers at any offset go on beside the one writer.
+#[expect(clippy::len_without_is_empty, reason = "a length on disk costs a call, and nobody asks")]
 pub trait File: Send + Sync {
     fn len(&self) -> io::Result<u64>;
 

@@ -1,0 +1,256 @@
+//! A member as a function from events to duties.
+//!
+//! [`Member::step`] wraps the raft core: it turns what the threads around it say into raft's inputs,
+//! keeps track of whose read asked for which index, and names what came to nothing by the request
+//! id its caller waits on. It knows no clock and no thread; the server's drivers and the simulator
+//! feed it alike.
+//!
+//! ```text
+//!   ports ──Propose, Read──►┌────────┐──append, hard state──► log thread ──Persisted──┐
+//!   ticks ──────Tick───────►│ Member │──commit──────────────► apply thread ─Applied──┐│
+//!   peers ─────Receive─────►└────────┘──send────────────────► peers                  ││
+//!                              ▲ └──reads, refused──────────► ports                  ││
+//!                              └─────────────────────────────────────────────────────┴┘
+//! ```
+//!
+//! # Invariants
+//!
+//! - A read's context is used once in the life of a cluster: it holds the member, the start and a count.
+//! - `lone` is true only while no other member could lead: then what is applied here is all there is.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use bytes::Bytes;
+use proto::error::Error;
+use raft::{
+    ConfChange, Context, Dropped, EntryKind, Index, Input, Message, Node, NodeId, PersistId,
+    Reason, RoleKind, Snapshot,
+};
+
+/// A command on its way into the log.
+#[derive(Debug)]
+pub struct Proposal {
+    /// What its answer will be known by; also inside `data`.
+    pub id: u64,
+    /// An encoded `InternalRaftRequest`.
+    pub data: Bytes,
+}
+
+/// Which port asks for a read index, and for which of its rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadTicket {
+    pub port: u16,
+    pub round: u64,
+}
+
+/// Everything that can happen to a member. If it isn't here, it doesn't happen.
+#[derive(Debug)]
+pub enum Event {
+    Tick,
+    Propose(Vec<Proposal>),
+    Read(ReadTicket),
+    Receive(Message),
+    Persisted(PersistId),
+    Applied(Index),
+    /// What the conf change at `index` came to when it was applied; `None` if it was refused.
+    ConfChangeApplied {
+        index: Index,
+        change: Option<ConfChange>,
+    },
+    /// A checkpoint holds all up to here: the log before it is needed only by slow followers.
+    Compact(Index),
+    TransferLeader(NodeId),
+    Unreachable(NodeId),
+    SnapshotTaken {
+        to: NodeId,
+        snapshot: Snapshot,
+    },
+    SnapshotSent {
+        node: NodeId,
+        ok: bool,
+    },
+    Campaign,
+}
+
+/// What the caller owes the member after a step.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// See [`raft::Effects`] for the order of duties. `reads` and `dropped` are spoken for below.
+    pub raft: raft::Effects,
+    /// Proposals that will never be applied, by request id.
+    pub refused: Vec<(u64, Error)>,
+    /// Reads that may be served once their index is applied, or never.
+    pub reads: Vec<(ReadTicket, Result<Index, Error>)>,
+}
+
+impl Effects {
+    /// Forgets what has been done, and keeps the room for what comes.
+    pub fn clear(&mut self) {
+        self.raft.clear();
+        self.refused.clear();
+        self.reads.clear();
+    }
+}
+
+/// What others may know of a member without asking it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    pub term: u64,
+    /// 0 when there is none.
+    pub leader: u64,
+    pub is_leader: bool,
+    pub is_learner: bool,
+    pub commit: u64,
+    pub last: u64,
+    /// This member alone decides, and has decided something in its term: reads need no round.
+    pub lone: bool,
+}
+
+/// A cluster member, without its threads.
+pub struct Member {
+    node: Node,
+    reads: BTreeMap<u64, ReadTicket>,
+    next_context: u64,
+    /// The term whose beginning this member, leading it, has asked for.
+    settling: Option<raft::Term>,
+    /// The term, led by this member, in which something has been committed.
+    settled: Option<raft::Term>,
+}
+
+/// The context of the read by which a lone leader learns that its term has begun; never a port's.
+const SETTLING: ReadTicket = ReadTicket { port: u16::MAX, round: 0 };
+
+impl Member {
+    /// `contexts_from` starts the names of this member's reads; no earlier start may have used it
+    /// or one above it.
+    pub fn new(node: Node, contexts_from: u64) -> Self {
+        Self {
+            node,
+            reads: BTreeMap::new(),
+            next_context: contexts_from,
+            settling: None,
+            settled: None,
+        }
+    }
+
+    /// Feeds the member one event. Its duties are added to `effects`.
+    pub fn step(&mut self, event: Event, effects: &mut Effects) {
+        match event {
+            Event::Propose(proposals) => return self.propose(proposals, effects),
+            Event::Read(ticket) => return self.read(ticket, effects),
+            Event::Compact(index) => return self.node.compact(index),
+            Event::Tick => self.node.step(Input::Tick, &mut effects.raft),
+            Event::Receive(message) => self.node.step(Input::Receive(message), &mut effects.raft),
+            Event::Persisted(stable) => {
+                self.node.step(Input::Persisted { stable }, &mut effects.raft);
+            }
+            Event::Applied(index) => self.node.step(Input::Applied { index }, &mut effects.raft),
+            Event::ConfChangeApplied { index, change } => {
+                self.node.step(Input::ConfChangeApplied { index, change }, &mut effects.raft);
+            }
+            Event::TransferLeader(to) => {
+                self.node.step(Input::TransferLeader { to }, &mut effects.raft);
+            }
+            Event::Unreachable(node) => {
+                self.node.step(Input::Unreachable { node }, &mut effects.raft);
+            }
+            Event::SnapshotTaken { to, snapshot } => {
+                self.node.step(Input::SnapshotTaken { to, snapshot }, &mut effects.raft);
+            }
+            Event::SnapshotSent { node, ok } => {
+                self.node.step(Input::SnapshotSent { node, ok }, &mut effects.raft);
+            }
+            Event::Campaign => self.node.step(Input::Campaign, &mut effects.raft),
+        }
+        self.after_step(effects);
+    }
+
+    /// What ports and status pages are shown.
+    pub fn view(&self) -> View {
+        let status = self.node.status();
+        let conf = self.node.conf_state();
+        let is_leader = status.role == RoleKind::Leader;
+        View {
+            term: status.term.0,
+            leader: status.leader.map_or(0, NodeId::get),
+            is_leader,
+            is_learner: conf.is_learner(status.id),
+            commit: status.commit.0,
+            last: status.last.0,
+            lone: is_leader && self.settled == Some(status.term) && conf.has_one_voter(),
+        }
+    }
+
+    fn propose(&mut self, proposals: Vec<Proposal>, effects: &mut Effects) {
+        let mut ids = Vec::with_capacity(proposals.len());
+        let mut entries = Vec::with_capacity(proposals.len());
+        for Proposal { id, data } in proposals {
+            ids.push(id);
+            entries.push((EntryKind::Normal, data));
+        }
+        self.node.step(Input::Propose { entries }, &mut effects.raft);
+        let refusal = effects.raft.dropped.iter().find_map(|dropped| match dropped {
+            Dropped::Proposal { reason } => Some(error_of(*reason)),
+            Dropped::ConfChange { .. } | Dropped::Read { .. } | Dropped::Unfit { .. } => None,
+        });
+        if let Some(error) = refusal {
+            effects.refused.extend(ids.into_iter().map(|id| (id, error)));
+        }
+        self.after_step(effects);
+    }
+
+    fn read(&mut self, ticket: ReadTicket, effects: &mut Effects) {
+        let context = self.next_context;
+        self.next_context += 1;
+        self.reads.insert(context, ticket);
+        self.node.step(Input::ReadIndex { context: Context(context) }, &mut effects.raft);
+        self.after_step(effects);
+    }
+
+    /// Gives raft's answers about reads back to those who asked.
+    fn after_step(&mut self, effects: &mut Effects) {
+        for ready in mem::take(&mut effects.raft.reads) {
+            if let Some(ticket) = self.reads.remove(&ready.context.0) {
+                self.granted(ticket, ready.index, effects);
+            }
+        }
+        for dropped in mem::take(&mut effects.raft.dropped) {
+            if let Dropped::Read { context, reason } = dropped
+                && let Some(ticket) = self.reads.remove(&context.0)
+                && ticket != SETTLING
+            {
+                effects.reads.push((ticket, Err(error_of(reason))));
+            }
+        }
+        if let Some(role) = effects.raft.role
+            && role.role == RoleKind::Leader
+            && self.settling != Some(role.term)
+        {
+            self.settling = Some(role.term);
+            // Answered at once or when the term's first entry is committed; either way only then
+            // does this member know all that its predecessors have acknowledged.
+            self.read(SETTLING, effects);
+        }
+    }
+
+    fn granted(&mut self, ticket: ReadTicket, index: Index, effects: &mut Effects) {
+        if ticket == SETTLING {
+            self.settled = Some(self.node.status().term);
+        } else {
+            effects.reads.push((ticket, Ok(index)));
+        }
+    }
+}
+
+/// What a caller is told when raft lets go of what it asked for.
+fn error_of(reason: Reason) -> Error {
+    match reason {
+        Reason::NoLeader => Error::NoLeader,
+        Reason::Removed => Error::Stopped,
+        Reason::LeaderChanged | Reason::Transferring => Error::LeaderChanged,
+        Reason::Overloaded => Error::RequestTooManyRequests,
+        Reason::ConfChangePending | Reason::WrongConfiguration => Error::Unhealthy,
+        Reason::ContextReused => unreachable!("contexts are counted"),
+    }
+}

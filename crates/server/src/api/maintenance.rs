@@ -1,0 +1,113 @@
+//! The Maintenance service, and the one question about authentication that is answered so far.
+
+use proto::error::{Error, Status};
+use proto::etcdserverpb::{
+    AlarmRequest, AlarmType, AuthStatusResponse, DefragmentRequest, DefragmentResponse,
+    DowngradeInfo, HashKvRequest, HashRequest, MoveLeaderRequest, MoveLeaderResponse,
+    StatusRequest, StatusResponse,
+};
+use proto::prost::Message;
+use proto::raft_request::Body;
+
+use super::ReplyTo;
+use super::port::{Call, Port, Turn, decode};
+use crate::drive::chores::Answering;
+use crate::drive::keeper::Keeping;
+use crate::drive::worker::Job;
+use crate::version;
+
+pub(super) fn alarm(port: &mut Port, turn: &Turn<'_>, call: &Call) -> Result<(), Status> {
+    decode::<AlarmRequest>(&call.body)?;
+    port.propose(turn, call.to, Body::Alarm, &call.body)
+}
+
+pub(super) fn status(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
+    decode::<StatusRequest>(&call.body)?;
+    let engine = turn.engine;
+    let shown = &engine.shown;
+    let state = turn.state();
+    let size = state.size();
+    let cast = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let mut errors = Vec::new();
+    if shown.leader() == 0 {
+        errors.push(Error::NoLeader.text().to_owned());
+    }
+    for alarm in state.alarms().list(AlarmType::None) {
+        errors.push(format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name()));
+    }
+    let downgrade = state.membership().downgrade();
+    let response = StatusResponse {
+        header: Some(state.header()),
+        version: version::ETCD.into(),
+        db_size: cast(size.on_disk),
+        leader: shown.leader(),
+        raft_index: shown.last(),
+        raft_term: shown.term(),
+        raft_applied_index: shown.applied(),
+        errors,
+        db_size_in_use: cast(size.live),
+        is_learner: shown.is_learner(),
+        storage_version: version::STORAGE.into(),
+        db_size_quota: cast(state.quota().bytes().unwrap_or(0)),
+        downgrade_info: Some(DowngradeInfo {
+            enabled: downgrade.enabled,
+            target_version: downgrade.target.clone(),
+        }),
+    };
+    turn.outlet.reply(call.to, response.encode_to_vec().into());
+    Ok(())
+}
+
+/// There is nothing to defragment: the collector is sent to look at once, and nobody waits for it.
+pub(super) fn defragment(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
+    decode::<DefragmentRequest>(&call.body)?;
+    turn.engine.tell_keeper(Keeping::Collect);
+    turn.outlet.reply(call.to, DefragmentResponse::default().encode_to_vec().into());
+    Ok(())
+}
+
+pub(super) fn hash(port: &Port, turn: &Turn<'_>, call: &Call) -> Result<(), Status> {
+    decode::<HashRequest>(&call.body)?;
+    turn.engine.tell_worker(Job::Hash { answering: port.answering(call.to) })
+}
+
+pub(super) fn hash_kv(port: &Port, turn: &Turn<'_>, call: &Call) -> Result<(), Status> {
+    let HashKvRequest { revision } = decode(&call.body)?;
+    let answering = port.answering(call.to);
+    turn.engine.tell_worker(Job::HashKv { revision, answering })
+}
+
+pub(super) fn move_leader(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
+    let MoveLeaderRequest { target_id } = decode(&call.body)?;
+    let engine = turn.engine;
+    if !engine.shown.is_leader() {
+        return Err(Error::NotLeader.into());
+    }
+    let target = turn.state().membership().member(target_id);
+    if target.is_none_or(|member| member.is_learner) {
+        return Err(Error::BadLeaderTransferee.into());
+    }
+    if target_id != engine.identity.member_id {
+        return Err(super::port::not_yet(call.method));
+    }
+    turn.outlet.reply(call.to, MoveLeaderResponse::default().encode_to_vec().into());
+    Ok(())
+}
+
+/// What etcd's store of users says while nobody has ever touched it.
+const AUTH_REVISION_FIRST: u64 = 1;
+
+pub(super) fn serve_auth_status(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
+    let header = Some(turn.state().header());
+    let response =
+        AuthStatusResponse { header, enabled: false, auth_revision: AUTH_REVISION_FIRST };
+    turn.outlet.reply(call.to, response.encode_to_vec().into());
+    Ok(())
+}
+
+impl Port {
+    /// How another thread answers `to`.
+    pub(crate) fn answering(&self, to: ReplyTo) -> Answering {
+        Answering { port: self.index, to }
+    }
+}

@@ -1,0 +1,554 @@
+//! A port: where one front end hands in calls and gets answers.
+//!
+//! It is owned by the front end's thread. [`Port::submit`] takes what one turn brought: reads that
+//! need nobody are answered on the spot, under a read lock taken once; proposals leave for the
+//! member thread in one push; streams and tasks go on. [`Port::collect`] takes what came of it.
+//!
+//! # Invariants
+//!
+//! - Every call gets exactly one end, unless its caller has gone.
+//! - What waits here is bounded: proposals by `waiting`, reads by [`reads::READS_MAX`], tasks by theirs.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, RwLockReadGuard};
+
+use bytes::{Bytes, BytesMut};
+use member::{Event, Proposal};
+use proto::error::{Code, Error, Status};
+use proto::etcdserverpb::RequestHeader;
+use proto::method::Method;
+use proto::prost::Message;
+use proto::raft_request::{self, Body};
+use state::{State, Stop};
+
+use super::reads::Reads;
+use super::task::Tasks;
+use super::waiting::Waiting;
+use super::watch::{WatchStream, Watches};
+use super::{
+    Caller, Input, Outlet, ReplyTo, cluster, election, health, kv, lease, lock, maintenance, watch,
+};
+use crate::drive::chores::Chore;
+use crate::engine::Engine;
+use crate::local::LocalInput;
+
+/// Committed entries that may wait for the apply thread before proposals are refused.
+const APPLY_BACKLOG_MAX: u64 = 50_000;
+
+/// What other threads leave for a port.
+#[derive(Debug)]
+pub enum PortWork {
+    /// A proposal was applied, or will never be.
+    Done { id: u64, result: Result<Bytes, Status> },
+    /// A read round has its index, or failed.
+    ReadIndex { round: u64, result: Result<u64, Error> },
+    /// A compaction has been carried out.
+    Pruned,
+    /// What watchers of this port are to be told.
+    Watch(state::watch::Delivery),
+    /// A delivery that did not fit here; it began at this revision.
+    WatchLost { sequence: u64, revision: i64 },
+    /// Another thread has the answer to a unary call.
+    Answered { to: ReplyTo, result: Result<Bytes, Status> },
+    /// Another thread has made more of a stream's messages.
+    Ready { to: ReplyTo },
+    /// A call made inside the process.
+    Local(LocalInput),
+}
+
+/// A whole request of a method that takes one.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) to: ReplyTo,
+    pub(crate) method: Method,
+    pub(crate) caller: Caller,
+    pub(crate) body: Bytes,
+}
+
+/// What a stream that is open does with what comes.
+pub(crate) enum Handler {
+    Watch(WatchStream),
+    KeepAlive,
+    RangeStream(kv::RowStream),
+    /// Never ends by itself: only its caller going ends it.
+    Health,
+}
+
+/// See the module.
+pub struct Port {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) index: u16,
+    pub(crate) handlers: HashMap<ReplyTo, Handler>,
+    pub(crate) tasks: Tasks,
+    pub(crate) reads: Reads,
+    pub(crate) watches: Watches,
+    waiting: Waiting,
+    /// Calls for a physical compaction, and those of them that are applied but not carried out.
+    pub(crate) physical: BTreeSet<ReplyTo>,
+    compacting: Vec<(ReplyTo, Bytes)>,
+    proposals: Vec<Proposal>,
+    frames: BytesMut,
+    answers: Vec<u8>,
+}
+
+/// One turn of a port: the state, locked at most once, and where answers go.
+pub(crate) struct Turn<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) outlet: &'a mut dyn Outlet,
+    pub(crate) now_ms: u64,
+    state: Option<RwLockReadGuard<'a, State>>,
+}
+
+impl<'a> Turn<'a> {
+    fn new(engine: &'a Engine, outlet: &'a mut dyn Outlet) -> Self {
+        Self { engine, outlet, now_ms: engine.now_ms(), state: None }
+    }
+
+    /// The state as of this turn.
+    pub(crate) fn state(&mut self) -> &State {
+        self.state_and_outlet().0
+    }
+
+    pub(crate) fn state_and_outlet(&mut self) -> (&State, &mut dyn Outlet) {
+        let engine = self.engine;
+        (self.state.get_or_insert_with(|| engine.state()), self.outlet)
+    }
+}
+
+impl Port {
+    /// The port with this index of `engine`. It has one owner.
+    pub fn new(engine: Arc<Engine>, index: u16) -> Self {
+        let waiting = Waiting::new(engine.origin, index);
+        Self {
+            engine,
+            index,
+            handlers: HashMap::new(),
+            tasks: Tasks::new(),
+            reads: Reads::default(),
+            watches: Watches::default(),
+            waiting,
+            physical: BTreeSet::new(),
+            compacting: Vec::new(),
+            proposals: Vec::new(),
+            frames: BytesMut::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// Takes in what happened at the front end, in order, and answers what can be answered now.
+    pub fn submit(&mut self, inputs: &mut Vec<Input>, outlet: &mut dyn Outlet) {
+        let engine = Arc::clone(&self.engine);
+        let mut routed = self.tasks.routed(outlet);
+        let mut turn = Turn::new(&engine, &mut routed);
+        loop {
+            for input in inputs.drain(..) {
+                self.input(input, &mut turn);
+            }
+            self.tasks.run(inputs, turn.outlet);
+            if inputs.is_empty() {
+                break;
+            }
+        }
+        watch::pump(self, &mut turn);
+        drop(turn);
+        drop(routed);
+        self.depart(outlet);
+    }
+
+    /// Takes in what other threads have finished.
+    pub fn collect(&mut self, work: &mut VecDeque<PortWork>, outlet: &mut dyn Outlet) {
+        let engine = Arc::clone(&self.engine);
+        let mut routed = self.tasks.routed(outlet);
+        let mut turn = Turn::new(&engine, &mut routed);
+        for item in work.drain(..) {
+            self.work(item, &mut turn);
+        }
+        self.answer_compacted(&mut turn);
+        self.give_up_late(&mut turn);
+        self.serve_ready_reads(&mut turn);
+        watch::tick(self, &mut turn);
+        drop(turn);
+        drop(routed);
+        self.submit(&mut Vec::new(), outlet);
+    }
+
+    /// The clock of [`Outlet`]s: milliseconds since the member started.
+    pub fn now_ms(&self) -> u64 {
+        self.engine.now_ms()
+    }
+
+    fn input(&mut self, input: Input, turn: &mut Turn<'_>) {
+        let (to, result) = match input {
+            Input::Call { to, method, caller, body } => {
+                (to, self.call(Call { to, method, caller, body }, turn))
+            }
+            Input::Open { to, method, caller } => (to, self.open(to, method, &caller, turn)),
+            Input::Message { to, body } => (to, self.message(to, &body, turn)),
+            Input::HalfClosed { to } => (to, self.half_closed(to, turn)),
+            Input::Gone { to } => {
+                self.gone(to, turn);
+                (to, Ok(()))
+            }
+            Input::Room { to } => (to, self.room(to, turn)),
+        };
+        if let Err(status) = result {
+            turn.outlet.finish(to, Err(status));
+            self.gone(to, turn);
+        }
+    }
+
+    /// Decides who answers. Every method stands here: a new one does not compile until it has met this.
+    fn call(&mut self, call: Call, turn: &mut Turn<'_>) -> Result<(), Status> {
+        admit(&call, turn.engine)?;
+        match call.method {
+            Method::Range => kv::range(self, turn, call),
+            Method::RangeStream => kv::range_stream(self, turn, call),
+            Method::Put => kv::put(self, turn, &call),
+            Method::DeleteRange => kv::delete_range(self, turn, &call),
+            Method::Txn => kv::txn(self, turn, call),
+            Method::Compact => kv::compact(self, turn, &call),
+            Method::LeaseGrant => lease::grant(self, turn, &call),
+            Method::LeaseRevoke => lease::revoke(self, turn, &call),
+            Method::LeaseTimeToLive => lease::time_to_live(self, turn, call),
+            Method::LeaseLeases => lease::leases(turn, &call),
+            Method::MemberList => cluster::member_list(self, turn, call),
+            Method::Alarm => maintenance::alarm(self, turn, &call),
+            Method::Status => maintenance::status(turn, &call),
+            Method::Defragment => maintenance::defragment(turn, &call),
+            Method::Hash => maintenance::hash(self, turn, &call),
+            Method::HashKV => maintenance::hash_kv(self, turn, &call),
+            Method::MoveLeader => maintenance::move_leader(turn, &call),
+            Method::AuthStatus => self.read(call, turn),
+            Method::Lock => lock::lock(self, call),
+            Method::Unlock => lock::unlock(self, call),
+            Method::Campaign => election::campaign(self, call),
+            Method::Proclaim => election::proclaim(self, call),
+            Method::Leader => election::leader(self, call),
+            Method::Observe => election::observe(self, call),
+            Method::Resign => election::resign(self, call),
+            Method::HealthCheck => health::check(turn, &call),
+            Method::HealthList => health::list(turn, &call),
+            Method::HealthWatch => health::watch(self, turn, &call),
+            Method::Authenticate => Err(Error::AuthNotEnabled.into()),
+            Method::MemberAdd
+            | Method::MemberRemove
+            | Method::MemberUpdate
+            | Method::MemberPromote
+            | Method::Downgrade
+            | Method::Snapshot
+            | Method::AuthEnable
+            | Method::AuthDisable
+            | Method::UserAdd
+            | Method::UserGet
+            | Method::UserList
+            | Method::UserDelete
+            | Method::UserChangePassword
+            | Method::UserGrantRole
+            | Method::UserRevokeRole
+            | Method::RoleAdd
+            | Method::RoleGet
+            | Method::RoleList
+            | Method::RoleDelete
+            | Method::RoleGrantPermission
+            | Method::RoleRevokePermission => Err(not_yet(call.method)),
+            Method::Watch | Method::LeaseKeepAlive => {
+                // A stream of requests whose front end had all of them at once.
+                self.open(call.to, call.method, &call.caller, turn)?;
+                self.message(call.to, &call.body, turn)?;
+                self.half_closed(call.to, turn)
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        to: ReplyTo,
+        method: Method,
+        caller: &Caller,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Status> {
+        if turn.engine.shown.is_learner() {
+            return Err(Error::NotSupportedForLearner.into());
+        }
+        if caller.requires_leader && turn.engine.shown.leader() == 0 {
+            return Err(Error::NoLeader.into());
+        }
+        let handler = if method == Method::Watch {
+            Handler::Watch(watch::open(self, turn, to))
+        } else {
+            assert_eq!(method, Method::LeaseKeepAlive, "the other stream of requests");
+            Handler::KeepAlive
+        };
+        self.handlers.insert(to, handler);
+        Ok(())
+    }
+
+    fn message(&mut self, to: ReplyTo, body: &Bytes, turn: &mut Turn<'_>) -> Result<(), Status> {
+        match self.handlers.get_mut(&to) {
+            Some(Handler::KeepAlive) => lease::keep_alive(turn, to, body),
+            Some(Handler::Watch(_)) => watch::message(self, turn, to, body),
+            Some(Handler::RangeStream(_) | Handler::Health) | None => Ok(()),
+        }
+    }
+
+    fn half_closed(&mut self, to: ReplyTo, turn: &mut Turn<'_>) -> Result<(), Status> {
+        if let Some(Handler::KeepAlive) = self.handlers.get(&to) {
+            self.handlers.remove(&to);
+            turn.outlet.finish(to, Ok(()));
+        }
+        Ok(())
+    }
+
+    fn gone(&mut self, to: ReplyTo, turn: &mut Turn<'_>) {
+        if let Some(Handler::Watch(stream)) = self.handlers.remove(&to) {
+            watch::close(self, turn, stream);
+        }
+        self.physical.remove(&to);
+        self.tasks.drop_call(to);
+        self.reads.drop_call(to);
+    }
+
+    fn room(&mut self, to: ReplyTo, turn: &mut Turn<'_>) -> Result<(), Status> {
+        if let Some(call) = self.reads.unpark(to) {
+            return self.serve(call, turn);
+        }
+        self.pump(to, turn)
+    }
+
+    /// Lets a stream that has room produce.
+    pub(crate) fn pump(&mut self, to: ReplyTo, turn: &mut Turn<'_>) -> Result<(), Status> {
+        let done = match self.handlers.get_mut(&to) {
+            Some(Handler::Watch(_)) => {
+                watch::wake(self, to);
+                false
+            }
+            Some(Handler::RangeStream(stream)) => stream.pump(turn, to)?,
+            Some(Handler::KeepAlive | Handler::Health) | None => false,
+        };
+        if done {
+            self.handlers.remove(&to);
+            turn.outlet.finish(to, Ok(()));
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, item: PortWork, turn: &mut Turn<'_>) {
+        match item {
+            PortWork::Done { id, result } => {
+                if let Some(to) = self.waiting.take(id) {
+                    self.done(to, result, turn);
+                }
+            }
+            PortWork::ReadIndex { round, result } => {
+                for to in self.reads.granted(round, result) {
+                    let error = result.err().unwrap_or(Error::LeaderChanged);
+                    turn.outlet.finish(to, Err(error.into()));
+                }
+            }
+            PortWork::Watch(delivery) => watch::deliver(self, turn, &delivery),
+            PortWork::WatchLost { sequence, revision } => {
+                watch::lost(self, turn, sequence, revision);
+            }
+            PortWork::Answered { to, result } => match result {
+                Ok(message) => turn.outlet.reply(to, message),
+                Err(status) => turn.outlet.finish(to, Err(status)),
+            },
+            PortWork::Ready { to } => {
+                if let Err(status) = self.pump(to, turn) {
+                    self.handlers.remove(&to);
+                    turn.outlet.finish(to, Err(status));
+                }
+            }
+            PortWork::Pruned | PortWork::Local(_) => {}
+        }
+    }
+
+    fn done(&mut self, to: ReplyTo, result: Result<Bytes, Status>, turn: &mut Turn<'_>) {
+        let physical = self.physical.remove(&to);
+        match result {
+            Ok(message) if physical => self.compacting.push((to, message)),
+            Ok(message) => turn.outlet.reply(to, message),
+            Err(status) => turn.outlet.finish(to, Err(status)),
+        }
+    }
+
+    /// Answers those who asked for a compaction to be carried out before they hear of it.
+    fn answer_compacted(&mut self, turn: &mut Turn<'_>) {
+        if !self.compacting.is_empty() && turn.state().is_pruned() {
+            for (to, message) in self.compacting.drain(..) {
+                turn.outlet.reply(to, message);
+            }
+        }
+    }
+
+    fn give_up_late(&mut self, turn: &mut Turn<'_>) {
+        while let Some(to) = self.waiting.expire(turn.now_ms) {
+            turn.outlet.finish(to, Err(Error::Timeout.into()));
+        }
+        while let Some(to) = self.reads.expire(turn.now_ms) {
+            turn.outlet.finish(to, Err(Error::Timeout.into()));
+        }
+    }
+
+    /// Reads whose round has come to an index that is applied by now.
+    fn serve_ready_reads(&mut self, turn: &mut Turn<'_>) {
+        let applied = turn.engine.shown.applied();
+        while let Some(call) = self.reads.next_ready(applied) {
+            let to = call.to;
+            if let Err(status) = self.serve(call, turn) {
+                turn.outlet.finish(to, Err(status));
+            }
+        }
+    }
+
+    /// Answers a read for which nothing more needs to be known.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "these are all that ever wait here")]
+    pub(crate) fn serve(&mut self, call: Call, turn: &mut Turn<'_>) -> Result<(), Status> {
+        match call.method {
+            Method::Range => kv::serve_range(self, turn, call),
+            Method::Txn => kv::serve_txn(self, turn, &call),
+            Method::RangeStream => kv::serve_stream(self, turn, &call),
+            Method::LeaseTimeToLive => lease::serve_time_to_live(turn, &call),
+            Method::MemberList => cluster::serve_member_list(turn, &call),
+            Method::AuthStatus => maintenance::serve_auth_status(turn, &call),
+            method => unreachable!("{method:?} is no read that waits"),
+        }
+    }
+
+    /// Serves a read as soon as this member has applied all that was committed before now.
+    pub(crate) fn read(&mut self, call: Call, turn: &mut Turn<'_>) -> Result<(), Status> {
+        if turn.engine.shown.lone() {
+            return self.serve(call, turn);
+        }
+        let deadline_ms = turn.now_ms + turn.engine.limits.request_timeout_ms;
+        self.reads.add(call, deadline_ms).map_err(Status::from)
+    }
+
+    /// Puts a request on its way into the log, as it came.
+    pub(crate) fn propose(
+        &mut self,
+        turn: &Turn<'_>,
+        to: ReplyTo,
+        kind: Body,
+        body: &[u8],
+    ) -> Result<(), Status> {
+        let shown = &turn.engine.shown;
+        if shown.commit().saturating_sub(shown.applied()) > APPLY_BACKLOG_MAX {
+            return Err(Error::RequestTooManyRequests.into());
+        }
+        let deadline_ms = turn.now_ms + turn.engine.limits.request_timeout_ms;
+        let id = self.waiting.add(to, deadline_ms).ok_or(Error::RequestTooManyRequests)?;
+        let header = RequestHeader { id, ..RequestHeader::default() };
+        if raft_request::framed_len(kind, &header, body.len())
+            > turn.engine.limits.request_bytes_max
+        {
+            self.waiting.take(id);
+            return Err(Error::RequestTooLarge.into());
+        }
+        raft_request::frame(kind, &header, body, &mut self.frames);
+        self.proposals.push(Proposal { id, data: self.frames.split().freeze() });
+        Ok(())
+    }
+
+    /// Sends what this turn proposes and asks for on its way.
+    fn depart(&mut self, outlet: &mut dyn Outlet) {
+        if let Some(ticket) = self.reads.next_round(self.index) {
+            self.engine.tell_member(Event::Read(ticket));
+        }
+        if self.proposals.is_empty() {
+            return;
+        }
+        let batch = Event::Propose(std::mem::take(&mut self.proposals));
+        if let Err(Event::Propose(batch)) = self.engine.member.push(batch) {
+            let error = if self.engine.is_stopping() {
+                Error::Stopped
+            } else {
+                Error::RequestTooManyRequests
+            };
+            let mut routed = self.tasks.routed(outlet);
+            for to in batch.iter().filter_map(|proposal| self.waiting.take(proposal.id)) {
+                routed.finish(to, Err(error.into()));
+            }
+        }
+    }
+
+    /// Answers with what `encode` writes.
+    pub(crate) fn answer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: ReplyTo,
+        encode: impl FnOnce(&State, &mut Vec<u8>) -> Result<(), Stop>,
+    ) -> Result<(), Status> {
+        self.answers.clear();
+        let engine = turn.engine;
+        engine.refusal_of(encode(turn.state(), &mut self.answers))?;
+        let message = if self.answers.len() > ANSWER_KEPT_MAX {
+            Bytes::from(std::mem::take(&mut self.answers))
+        } else {
+            Bytes::copy_from_slice(&self.answers)
+        };
+        turn.outlet.reply(to, message);
+        Ok(())
+    }
+
+    /// Refuses what would not fit the store, and has the alarm raised: etcd asks this first of all.
+    pub(crate) fn within_quota(&self, turn: &mut Turn<'_>, cost: u64) -> Result<(), Status> {
+        let state = turn.state();
+        if cost == 0 || state.quota().admits(cost, state.size().on_disk) {
+            return Ok(());
+        }
+        turn.engine.tell_chores(Chore::OverQuota);
+        Err(Error::NoSpace.into())
+    }
+
+    /// Whether the process is asked to end.
+    pub fn is_stopping(&self) -> bool {
+        self.engine.is_stopping()
+    }
+
+    /// Ends all that would never end by itself.
+    pub fn stop(&mut self, outlet: &mut dyn Outlet) {
+        let calls: Vec<ReplyTo> =
+            self.handlers.drain().map(|(to, _)| to).chain(self.tasks.drain()).collect();
+        for to in calls {
+            outlet.finish(to, Err(Error::Stopped.into()));
+        }
+    }
+
+    /// Whether another turn has something to do without anybody asking for it.
+    pub fn has_work(&self) -> bool {
+        self.watches.is_behind()
+    }
+
+    /// Calls under way, for a front end that wants to end in peace.
+    pub fn n_waiting(&self) -> usize {
+        self.waiting.n_unanswered()
+    }
+}
+
+/// Answers up to this size are copied out of a buffer that is used again.
+const ANSWER_KEPT_MAX: usize = 16 * 1024;
+
+/// What every unary call must pass, whatever it asks for.
+fn admit(call: &Call, engine: &Engine) -> Result<(), Status> {
+    let learner = engine.shown.is_learner();
+    let for_learners = matches!(call.method, Method::Range | Method::Status | Method::Snapshot);
+    if learner && !for_learners {
+        return Err(Error::NotSupportedForLearner.into());
+    }
+    if call.caller.requires_leader && engine.shown.leader() == 0 {
+        return Err(Error::NoLeader.into());
+    }
+    Ok(())
+}
+
+/// Decodes a request, or says why not as grpc-go does.
+pub(crate) fn decode<M: Message + Default>(body: &Bytes) -> Result<M, Status> {
+    M::decode(body.clone())
+        .map_err(|e| Status::new(Code::Internal, format!("grpc: error unmarshalling request: {e}")))
+}
+
+pub(super) fn not_yet(method: Method) -> Status {
+    let text = format!("retcd does not offer {} yet", method.path());
+    Status::new(Code::Unimplemented, text)
+}

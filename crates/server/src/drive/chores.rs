@@ -1,0 +1,172 @@
+//! Chores: what must be done now and then, or takes too long for anybody else's turn.
+//!
+//! | thread | does |
+//! |---|---|
+//! | `chores` | leases that end, alarms, who we are, compactions that are due |
+//! | `keeper` | checkpoints, pruning after a compaction, collecting dead records |
+//! | `worker` | hashes that somebody asked for |
+//!
+//! Each takes the state's lock for moments only. What changes the state goes through the log, like
+//! any client's request.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use member::inbox::Waited;
+use member::{Event, Proposal};
+use proto::error::Status;
+use proto::etcdserverpb::alarm_request::AlarmAction;
+use proto::etcdserverpb::{AlarmRequest, AlarmType, LeaseRevokeRequest, RequestHeader};
+use proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
+use proto::prost::Message;
+use proto::raft_request::{self, Body};
+use state::lease::LeaseId;
+
+use super::compactor::Compactor;
+use crate::api::ReplyTo;
+use crate::api::port::PortWork;
+use crate::config::AutoCompaction;
+use crate::engine::Engine;
+use crate::version;
+
+/// How often leases are looked at.
+const TURN: Duration = Duration::from_millis(500);
+/// Leases revoked in one turn, as in etcd: a storm of expiries must not hold up writers.
+const REVOKES_PER_TURN_MAX: usize = 500;
+/// After which a proposal of our own that came to nothing is made again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Work for the chores thread.
+#[derive(Debug)]
+pub enum Chore {
+    /// A request did not fit the store: raise the alarm.
+    OverQuota,
+    /// Leadership or membership has changed: see whether the cluster knows us.
+    Introduce,
+}
+
+/// How a thread that is no port's answers a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Answering {
+    pub port: u16,
+    pub to: ReplyTo,
+}
+
+impl Answering {
+    pub(crate) fn answer(self, engine: &Engine, result: Result<Bytes, Status>) {
+        let work = PortWork::Answered { to: self.to, result };
+        engine.ports[usize::from(self.port)].push_admitted([work]);
+    }
+}
+
+pub(crate) fn run(engine: &Arc<Engine>, about: &Attributes, auto: AutoCompaction) {
+    let mut chores = Chores { engine, about, published: None, versioned: None, alarmed: None };
+    let mut compactor = Compactor::new(auto);
+    let mut work = VecDeque::new();
+    let mut next_turn = Instant::now();
+    loop {
+        let until_turn = next_turn.saturating_duration_since(Instant::now());
+        if engine.chores.wait(until_turn) == Waited::Closed {
+            return;
+        }
+        engine.chores.take(&mut work);
+        for chore in work.drain(..) {
+            match chore {
+                Chore::OverQuota => chores.raise_no_space(),
+                Chore::Introduce => chores.introduce(),
+            }
+        }
+        if Instant::now() >= next_turn {
+            next_turn = Instant::now() + TURN;
+            chores.introduce();
+            chores.revoke_expired();
+            if let Some(compaction) = compactor.due(engine) {
+                propose(engine, Body::Compaction, &compaction);
+            }
+        }
+    }
+}
+
+struct Chores<'a> {
+    engine: &'a Arc<Engine>,
+    about: &'a Attributes,
+    published: Option<Instant>,
+    versioned: Option<Instant>,
+    alarmed: Option<Instant>,
+}
+
+/// Whether something tried at `last` should be tried (again) now.
+fn is_due(last: &mut Option<Instant>) -> bool {
+    let due = last.is_none_or(|last| last.elapsed() >= RETRY);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
+}
+
+impl Chores<'_> {
+    /// Tells the cluster this member's name and addresses, and decides the cluster's version.
+    fn introduce(&mut self) {
+        let shown = &self.engine.shown;
+        if shown.leader() == 0 {
+            return;
+        }
+        let id = self.engine.identity.member_id;
+        let state = self.engine.state();
+        let known = state.membership().member(id).is_some_and(|member| {
+            member.name == self.about.name && member.client_urls == self.about.client_urls
+        });
+        let versioned = state.membership().version().is_some();
+        drop(state);
+        if known && versioned {
+            self.engine.show_ready();
+        }
+        if !known && is_due(&mut self.published) {
+            let attributes = Some(self.about.clone());
+            let request =
+                ClusterMemberAttrSetRequest { member_id: id, member_attributes: attributes };
+            propose(self.engine, Body::ClusterMemberAttrSet, &request);
+        }
+        if !versioned && shown.is_leader() && is_due(&mut self.versioned) {
+            let request = ClusterVersionSetRequest { ver: version::CLUSTER.into() };
+            propose(self.engine, Body::ClusterVersionSet, &request);
+        }
+    }
+
+    fn revoke_expired(&self) {
+        let engine = self.engine;
+        if !engine.shown.is_leader() {
+            return;
+        }
+        let expired = engine.state().leases().expired(engine.now_ms(), REVOKES_PER_TURN_MAX);
+        engine.metrics.lease_expired.add(expired.len() as u64);
+        for LeaseId(id) in expired {
+            propose(engine, Body::LeaseRevoke, &LeaseRevokeRequest { id });
+        }
+    }
+
+    fn raise_no_space(&mut self) {
+        let raised = self.engine.state().alarms().is_raised(AlarmType::Nospace);
+        if raised || !is_due(&mut self.alarmed) {
+            return;
+        }
+        let request = AlarmRequest {
+            action: AlarmAction::Activate as i32,
+            member_id: self.engine.identity.member_id,
+            alarm: AlarmType::Nospace as i32,
+        };
+        propose(self.engine, Body::Alarm, &request);
+    }
+}
+
+/// Proposes something of this member's own. Nobody waits for the answer; whoever needs the effect
+/// looks for it in the state, and proposes again if it is not there.
+fn propose(engine: &Engine, kind: Body, request: &impl Message) {
+    let header = RequestHeader { id: engine.own_request_id(), ..RequestHeader::default() };
+    let mut data = BytesMut::new();
+    raft_request::frame_message(kind, &header, request, &mut data);
+    let proposal = Proposal { id: header.id, data: data.freeze() };
+    engine.tell_member(Event::Propose(vec![proposal]));
+}

@@ -1,0 +1,167 @@
+//! The keeper: what makes the state durable, and the disk free again.
+//!
+//! A checkpoint makes the store whole up to an entry; only then may the log before it go:
+//!
+//! ```text
+//! mark in the write-ahead log ─► checkpoint committed ─► raft forgets, old segments are removed
+//! ```
+//!
+//! After a compaction it prunes the index in short turns, and rewrites segments that are mostly
+//! dead. Neither ever stands still for the other work: each turn holds the state's lock for moments.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use member::Event;
+use member::inbox::Waited;
+use proto::prost::Message;
+use proto::raftpb;
+use raft::Index;
+use state::state::RELOCATIONS_PER_TURN;
+use storage::revlog::DEAD_PERCENT_USUAL;
+use storage::wal::SnapshotMark;
+
+use crate::drive::log::LogWork;
+use crate::engine::Engine;
+
+/// How often the keeper looks around by itself.
+const TURN: Duration = Duration::from_millis(200);
+/// A checkpoint is taken when this much would be lost to a replay.
+const UNSYNCED_BYTES_MAX: u64 = 64 << 20;
+/// With `Defragment` even segments with little to gain are collected.
+const DEAD_PERCENT_EAGER: u64 = 10;
+
+/// What the keeper is told.
+#[derive(Debug)]
+pub enum Keeping {
+    /// Enough entries were applied since the last checkpoint.
+    Checkpoint,
+    /// Somebody asked for space to be given back.
+    Collect,
+    /// The process ends: a checkpoint makes the next start quick.
+    Stop { done: mpsc::SyncSender<()> },
+}
+
+pub(crate) fn run(engine: &Arc<Engine>) {
+    let mut keeper = Keeper { engine, saved: engine.state().applied().0, eager: false };
+    let mut work = VecDeque::new();
+    while engine.keeper.wait(TURN) != Waited::Closed {
+        engine.keeper.take(&mut work);
+        let mut checkpoint = engine.state().unsynced() > UNSYNCED_BYTES_MAX;
+        let mut stopped = None;
+        for item in work.drain(..) {
+            match item {
+                Keeping::Checkpoint => checkpoint = true,
+                Keeping::Collect => keeper.eager = true,
+                Keeping::Stop { done } => stopped = Some(done),
+            }
+        }
+        if checkpoint || stopped.is_some() {
+            keeper.checkpoint();
+        }
+        if let Some(done) = stopped {
+            let _ = done.try_send(());
+            return;
+        }
+        keeper.prune();
+        keeper.collect();
+    }
+}
+
+struct Keeper<'a> {
+    engine: &'a Arc<Engine>,
+    /// The entry up to which the last checkpoint goes.
+    saved: u64,
+    /// Whether little gain is gain enough.
+    eager: bool,
+}
+
+impl Keeper<'_> {
+    fn checkpoint(&mut self) {
+        let engine = self.engine;
+        let start = Instant::now();
+        let (checkpoint, index, term, conf_state) = {
+            let mut state = engine.state_mut();
+            let (index, term) = state.applied();
+            (state.checkpoint(), index, term, conf_state(&state))
+        };
+        // The log must know the mark before the store rests on it: a restart starts reading there.
+        if index > self.saved {
+            let (done, marked) = mpsc::sync_channel(1);
+            let mark = SnapshotMark { index, term };
+            engine.log.push_admitted([LogWork::Mark { mark, conf_state, done }]);
+            if marked.recv().is_err() {
+                return; // The log thread has ended, and the process with it.
+            }
+        }
+        engine.or_die("store", checkpoint.commit());
+        engine.metrics.backend_commit.observe(start.elapsed());
+        if index > self.saved {
+            self.saved = index;
+            let keep_from = index.saturating_sub(engine.limits.snapshot_catchup_entries);
+            engine.tell_member(Event::Compact(Index(keep_from)));
+            engine.log.push_admitted([LogWork::Release { index }]);
+        }
+    }
+
+    fn prune(&mut self) {
+        let engine = self.engine;
+        let mut pruned = false;
+        while !engine.state().is_pruned() {
+            let job = engine.or_die("store", engine.state_mut().prune_turn());
+            if let Some(job) = job {
+                let hash = engine.or_die("store", job.run());
+                engine.state_mut().remember_hash(hash);
+            }
+            pruned = true;
+            std::thread::yield_now();
+        }
+        if pruned {
+            // Records may be discarded only below a compaction that a checkpoint remembers.
+            self.checkpoint();
+            engine.compaction_finished();
+        }
+    }
+
+    fn collect(&mut self) {
+        let percent = if self.eager { DEAD_PERCENT_EAGER } else { DEAD_PERCENT_USUAL };
+        loop {
+            let Some(victim) = self.engine.state_mut().victim(percent) else { break };
+            self.collect_one(victim);
+        }
+        self.eager = false;
+    }
+
+    fn collect_one(&mut self, victim: storage::revlog::Victim) {
+        let engine = self.engine;
+        let mut collected = engine.or_die("store", victim.run());
+        engine.state_mut().adopt(&collected);
+        loop {
+            let moved = engine.or_die("store", collected.next(RELOCATIONS_PER_TURN));
+            if moved.is_empty() {
+                break;
+            }
+            engine.state_mut().relocate(&moved);
+        }
+        engine.state_mut().release(collected);
+        self.checkpoint();
+    }
+}
+
+/// Raft's view of the members, as the log's mark records it.
+fn conf_state(state: &state::State) -> Vec<u8> {
+    let (learners, voters): (Vec<_>, Vec<_>) =
+        state.membership().members().partition(|member| member.is_learner);
+    let ids = |members: Vec<&proto::etcdserverpb::Member>| {
+        members.into_iter().map(|member| member.id).collect()
+    };
+    let conf_state = raftpb::ConfState {
+        voters: ids(voters),
+        learners: ids(learners),
+        auto_leave: Some(false),
+        ..raftpb::ConfState::default()
+    };
+    conf_state.encode_to_vec()
+}

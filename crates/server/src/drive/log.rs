@@ -1,0 +1,96 @@
+//! The log thread: one write and one sync for all that waits.
+//!
+//! It takes the whole inbox, appends everything to the write-ahead log, flushes once, and tells the
+//! member thread how far the log is durable. No timer gathers a batch: while one flush runs, the
+//! next batch gathers by itself.
+//!
+//! A failed write or sync ends the process: the disk may have kept any part of it, and a second
+//! sync could succeed without the data.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use member::Event;
+use member::inbox::Waited;
+use raft::{Entry, HardState, NodeId, PersistId};
+use storage::wal::{self, EntryRef, SnapshotMark, Wal};
+
+use crate::engine::Engine;
+
+/// How long the thread sleeps when there is nothing to write.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What the log thread is given, in the order in which it must reach the disk.
+#[derive(Debug)]
+pub enum LogWork {
+    Append {
+        entries: Vec<Entry>,
+        hard_state: Option<HardState>,
+        persist: Option<PersistId>,
+    },
+    /// The store is about to be durable up to here; `conf_state` is encoded as the record wants it.
+    Mark {
+        mark: SnapshotMark,
+        conf_state: Vec<u8>,
+        done: std::sync::mpsc::SyncSender<()>,
+    },
+    /// The store is durable up to here: segments wholly below are no longer needed.
+    Release {
+        index: u64,
+    },
+}
+
+pub(crate) fn run(engine: &Arc<Engine>, mut wal: Wal) {
+    let inbox = &engine.log;
+    let mut work = VecDeque::new();
+    loop {
+        if inbox.wait(IDLE) == Waited::Closed {
+            return;
+        }
+        inbox.take(&mut work);
+        let mut durable = None;
+        let mut marked = Vec::new();
+        for item in work.drain(..) {
+            match item {
+                LogWork::Append { entries, hard_state, persist } => {
+                    append(engine, &mut wal, &entries, hard_state);
+                    durable = persist.or(durable);
+                }
+                LogWork::Mark { mark, conf_state, done } => {
+                    engine.or_die("wal", wal.mark_snapshot(mark, &conf_state));
+                    marked.push(done);
+                }
+                LogWork::Release { index } => engine.or_die("wal", wal.release(index)),
+            }
+        }
+        flush(engine, &mut wal);
+        if let Some(persist) = durable {
+            engine.tell_member(Event::Persisted(persist));
+        }
+        for done in marked {
+            let _ = done.try_send(());
+        }
+    }
+}
+
+fn append(engine: &Engine, wal: &mut Wal, entries: &[Entry], hard_state: Option<HardState>) {
+    let entries = entries.iter().map(|entry| EntryRef {
+        kind: entry.kind as u8,
+        term: entry.term.0,
+        index: entry.index.0,
+        data: &entry.data,
+    });
+    let hard_state = hard_state.map(|state| wal::HardState {
+        term: state.term.0,
+        vote: state.vote.map_or(0, NodeId::get),
+        commit: state.commit.0,
+    });
+    engine.or_die("wal", wal.append(entries, hard_state));
+}
+
+fn flush(engine: &Engine, wal: &mut Wal) {
+    let start = Instant::now();
+    engine.or_die("wal", wal.flush());
+    engine.metrics.wal_fsync.observe(start.elapsed());
+}

@@ -1,0 +1,15 @@
+//! The threads of a member, each named for its duty.
+//!
+//! ```text
+//!  ports ──► member ──► log ──► member ──► apply ──► ports
+//!                                            └─► keeper, chores, worker
+//! ```
+
+pub mod apply;
+pub mod chores;
+mod compactor;
+pub mod keeper;
+pub mod log;
+pub(crate) mod member;
+pub(crate) mod membership;
+pub mod worker;

@@ -1,0 +1,73 @@
+//! The worker: answers that take long to compute, for one caller after the other.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use member::inbox::Waited;
+use proto::error::{Error, Status};
+use proto::etcdserverpb::{HashKvResponse, HashResponse};
+use proto::prost::Message;
+use state::HashTurn;
+
+use super::chores::Answering;
+use crate::engine::Engine;
+
+/// How long the thread sleeps when nobody asks.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What the worker is asked for.
+#[derive(Debug)]
+pub enum Job {
+    /// The hash of all keys as of a revision; 0 is now.
+    HashKv { revision: i64, answering: Answering },
+    /// The hash of all there is.
+    Hash { answering: Answering },
+}
+
+pub(crate) fn run(engine: &Arc<Engine>) {
+    let mut jobs = VecDeque::new();
+    while engine.worker.wait(IDLE) != Waited::Closed {
+        engine.worker.take(&mut jobs);
+        for job in jobs.drain(..) {
+            match job {
+                Job::HashKv { revision, answering } => {
+                    answering.answer(engine, hash_kv(engine, revision));
+                }
+                Job::Hash { answering } => answering.answer(engine, hash(engine)),
+            }
+        }
+    }
+}
+
+fn hash_kv(engine: &Engine, revision: i64) -> Result<Bytes, Status> {
+    let hash = compute(engine, revision)?;
+    let response = HashKvResponse {
+        header: Some(engine.state().header()),
+        hash: hash.hash,
+        compact_revision: hash.compact_revision,
+        hash_revision: hash.revision,
+    };
+    Ok(response.encode_to_vec().into())
+}
+
+/// etcd hashes the pages' contents here, which two members need not share; for us the keys are all
+/// that is worth comparing.
+fn hash(engine: &Engine) -> Result<Bytes, Status> {
+    let hash = compute(engine, 0)?;
+    let response = HashResponse { header: Some(engine.state().header()), hash: hash.hash };
+    Ok(response.encode_to_vec().into())
+}
+
+fn compute(engine: &Engine, revision: i64) -> Result<state::KvHash, Error> {
+    let mut run = engine.state().hash(revision);
+    loop {
+        // The lock is taken anew for each turn: the writer comes in between.
+        match engine.state().hash_turn(&mut run)? {
+            HashTurn::More => std::thread::yield_now(),
+            HashTurn::Job(job) => return Ok(engine.or_die("store", job.run())),
+            HashTurn::Known(hash) => return Ok(hash),
+        }
+    }
+}

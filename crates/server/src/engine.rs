@@ -1,0 +1,322 @@
+//! What the threads of a member share.
+//!
+//! Each thing has one owner who changes it; the others read, or leave work in its inbox:
+//!
+//! | what | changed by | read by |
+//! |---|---|---|
+//! | [`State`] | apply thread | ports, chores (read lock) |
+//! | [`Shown`] | member thread | everybody (atomics) |
+//! | inboxes | anybody pushes | the thread they are named for |
+
+use std::fmt::{self, Display};
+use std::process;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use member::inbox::Inbox;
+use member::{Event, View};
+use proto::error::{Error, Status};
+use proto::etcdserverpb::ResponseHeader;
+use state::{State, Stop};
+
+use crate::api::port::PortWork;
+use crate::api::waiting::{Origin, PORTS_MAX};
+use crate::drive::apply::ApplyWork;
+use crate::drive::chores::Chore;
+use crate::drive::keeper::Keeping;
+use crate::drive::log::LogWork;
+use crate::drive::worker::Job;
+use crate::log::{self, Logger};
+use crate::metrics::Metrics;
+
+/// Who this member is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub cluster_id: u64,
+    pub member_id: u64,
+    pub name: String,
+}
+
+/// What a request may cost, and how long things may take.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of an encoded proposal.
+    pub request_bytes_max: usize,
+    pub txn_ops_max: usize,
+    /// After which a proposal or read is given up.
+    pub request_timeout_ms: u64,
+    /// What a lease gets on top when this member begins to lead: nobody could renew it before.
+    pub lease_extend_ms: u64,
+    /// Entries applied between two checkpoints.
+    pub snapshot_count: u64,
+    /// Entries kept in memory behind a checkpoint, for slow followers.
+    pub snapshot_catchup_entries: u64,
+    /// Between two progress notifications of a watcher that asked for them.
+    pub progress_notify_ms: u64,
+    /// Applying that takes longer than this is worth a line in the log.
+    pub slow_apply: Duration,
+    /// Of each HTTP/2 connection.
+    pub wire: Arc<wire::Limits>,
+}
+
+/// The member thread's view of raft, for everybody to read.
+#[derive(Debug, Default)]
+pub struct Shown {
+    term: AtomicU64,
+    leader: AtomicU64,
+    commit: AtomicU64,
+    last: AtomicU64,
+    applied: AtomicU64,
+    is_leader: AtomicBool,
+    is_learner: AtomicBool,
+    lone: AtomicBool,
+}
+
+impl Shown {
+    pub(crate) fn show(&self, view: &View) {
+        // `lone` guards reads: it falls before anything else tells of what made it fall.
+        if !view.lone {
+            self.lone.store(false, Ordering::SeqCst);
+        }
+        self.term.store(view.term, Ordering::Relaxed);
+        self.leader.store(view.leader, Ordering::Relaxed);
+        self.commit.store(view.commit, Ordering::Relaxed);
+        self.last.store(view.last, Ordering::Relaxed);
+        self.is_leader.store(view.is_leader, Ordering::Relaxed);
+        self.is_learner.store(view.is_learner, Ordering::Relaxed);
+        if view.lone {
+            self.lone.store(true, Ordering::SeqCst);
+        }
+    }
+
+    pub(crate) fn show_applied(&self, index: u64) {
+        self.applied.store(index, Ordering::Release);
+    }
+
+    pub fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
+    }
+
+    /// 0 when there is none.
+    pub fn leader(&self) -> u64 {
+        self.leader.load(Ordering::Relaxed)
+    }
+
+    pub fn commit(&self) -> u64 {
+        self.commit.load(Ordering::Relaxed)
+    }
+
+    pub fn last(&self) -> u64 {
+        self.last.load(Ordering::Relaxed)
+    }
+
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    pub fn is_leader(&self) -> bool {
+        self.is_leader.load(Ordering::Relaxed)
+    }
+
+    pub fn is_learner(&self) -> bool {
+        self.is_learner.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is applied here is all that anybody was told of.
+    pub fn lone(&self) -> bool {
+        self.lone.load(Ordering::SeqCst)
+    }
+}
+
+/// What the threads of a member share.
+pub struct Engine {
+    pub identity: Identity,
+    pub limits: Limits,
+    pub origin: Origin,
+    pub shown: Shown,
+    pub metrics: Metrics,
+    pub ports: Vec<Arc<Inbox<PortWork>>>,
+    pub member: Inbox<Event>,
+    pub log: Inbox<LogWork>,
+    pub apply: Inbox<ApplyWork>,
+    pub chores: Inbox<Chore>,
+    pub keeper: Inbox<Keeping>,
+    pub worker: Inbox<Job>,
+    pub logger: Logger,
+    /// The last entry that was in the log before this process: nobody waits for those.
+    pub replayed: u64,
+    started: Instant,
+    state: RwLock<State>,
+    stopping: AtomicBool,
+    ready: AtomicBool,
+    own_requests: AtomicU64,
+}
+
+/// Bounds of the inboxes, in items. A batch of proposals is one item.
+const MEMBER_INBOX_MAX: usize = 65_536;
+const WORKER_INBOX_MAX: usize = 1024;
+/// The others hold what was admitted before; their bounds are never asked.
+const INBOX_MAX: usize = 65_536;
+
+/// What an engine is made of.
+pub struct Parts {
+    pub identity: Identity,
+    pub limits: Limits,
+    pub origin: Origin,
+    pub ports: Vec<Arc<Inbox<PortWork>>>,
+    pub logger: Logger,
+    pub replayed: u64,
+    pub extensive_metrics: bool,
+}
+
+impl Engine {
+    pub fn new(parts: Parts, state: State) -> Self {
+        let Parts { identity, limits, origin, ports, logger, replayed, extensive_metrics } = parts;
+        assert!(ports.len() < PORTS_MAX, "the last port number is for requests of our own");
+        let shown = Shown::default();
+        shown.show_applied(state.applied().0);
+        Self {
+            identity,
+            limits,
+            origin,
+            shown,
+            metrics: Metrics::new(extensive_metrics),
+            ports,
+            member: Inbox::new(MEMBER_INBOX_MAX),
+            log: Inbox::new(INBOX_MAX),
+            apply: Inbox::new(INBOX_MAX),
+            chores: Inbox::new(INBOX_MAX),
+            keeper: Inbox::new(INBOX_MAX),
+            worker: Inbox::new(WORKER_INBOX_MAX),
+            logger,
+            replayed,
+            started: Instant::now(),
+            state: RwLock::new(state),
+            stopping: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+            own_requests: AtomicU64::new(0),
+        }
+    }
+
+    /// What answers say of who answers, but for the revision.
+    pub fn header(&self) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.identity.cluster_id,
+            member_id: self.identity.member_id,
+            revision: 0,
+            raft_term: self.shown.term(),
+        }
+    }
+
+    /// An id for a request that no port waits for.
+    pub(crate) fn own_request_id(&self) -> u64 {
+        let n = self.own_requests.fetch_add(1, Ordering::Relaxed);
+        self.origin.id((PORTS_MAX - 1) as u16, n)
+    }
+
+    /// Tells whoever waits for proposal `id` that it came to nothing.
+    pub(crate) fn refuse(&self, id: u64, error: Error) {
+        if let Some(inbox) = self.origin.port_of(id).and_then(|port| self.ports.get(port)) {
+            self.metrics.proposals_failed.inc();
+            inbox.push_admitted([PortWork::Done { id, result: Err(error.into()) }]);
+        }
+    }
+
+    /// Tells the ports that a compaction has been carried out.
+    pub(crate) fn compaction_finished(&self) {
+        for port in &self.ports {
+            port.push_admitted([PortWork::Pruned]);
+        }
+    }
+
+    pub(crate) fn tell_chores(&self, chore: Chore) {
+        // A full inbox is full of chores like this one.
+        drop(self.chores.push(chore));
+    }
+
+    pub(crate) fn tell_keeper(&self, keeping: Keeping) {
+        drop(self.keeper.push(keeping));
+    }
+
+    /// Asks for something that takes long.
+    pub(crate) fn tell_worker(&self, job: Job) -> Result<(), Status> {
+        self.worker.push(job).map_err(|_| Error::RequestTooManyRequests.into())
+    }
+
+    /// A refusal is an answer; anything worse is the end.
+    pub(crate) fn refusal_of<T>(&self, result: Result<T, Stop>) -> Result<T, Status> {
+        result.map_err(|stop| match stop {
+            Stop::Refused(status) => status,
+            Stop::Fatal(fatal) => self.die(&fatal.to_string()),
+        })
+    }
+
+    /// Milliseconds since this member started: the clock of leases and deadlines.
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).expect("584 million years have passed")
+    }
+
+    /// The state, to read. Held for one turn at most.
+    ///
+    /// A thread that panicked under the lock has left the state halfway: nobody may look at it.
+    pub fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(|_| self.die("the state was left halfway by a panic"))
+    }
+
+    /// The state, to change: for the apply thread, and for chores in short steps.
+    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(|_| self.die("the state was left halfway by a panic"))
+    }
+
+    /// Tells the member thread what came of work it has given out.
+    pub(crate) fn tell_member(&self, event: Event) {
+        self.member.push_admitted([event]);
+    }
+
+    /// Whether the process is on its way out.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the threads behind the ports.
+    pub(crate) fn close(&self) {
+        self.member.close();
+        self.log.close();
+        self.apply.close();
+        self.chores.close();
+        self.keeper.close();
+        self.worker.close();
+    }
+
+    /// Whether the cluster knows this member, and all it was told before this start is applied.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn show_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// Unwraps what the disk answered. A member whose disk fails says so and ends: going on could
+    /// acknowledge what is lost.
+    pub(crate) fn or_die<T, E: Display>(&self, part: &str, result: Result<T, E>) -> T {
+        result.unwrap_or_else(|e| self.die(&format!("{part}: {e}")))
+    }
+
+    /// Ends the process with one clear line.
+    pub(crate) fn die(&self, what: &str) -> ! {
+        log::fatal!(self.logger, "this member cannot go on", "error" = what);
+        process::exit(1)
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,127 @@
+//! Listening: whoever connects is shown to the right door by the first bytes it sends.
+//!
+//! HTTP/2 with prior knowledge begins with a fixed preface: such a connection goes to a shard, which
+//! owns it from then on. Anything else is HTTP/1.1.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use member::inbox::Inbox;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::{sleep, timeout};
+
+use crate::config::{Place, Url};
+use crate::log::{self, Logger};
+use crate::shard::Socket;
+
+/// As much of HTTP/2's preface as tells it from every method of HTTP/1.1.
+const PREFACE_START: &[u8] = b"PRI * HTTP/2.0";
+/// Whoever connects and says nothing for so long is sent away.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long to hold back after the system refused a connection, most likely for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound listener.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Where connections go.
+#[derive(Clone)]
+pub struct Doors {
+    /// Shards, in turns.
+    pub shards: Arc<Vec<Arc<Inbox<Socket>>>>,
+    pub logger: Logger,
+}
+
+impl Listener {
+    /// Binds the place of `url`.
+    pub async fn bind(url: &Url) -> io::Result<Self> {
+        match &url.place {
+            Place::Tcp { host, port } => {
+                Ok(Self::Tcp(TcpListener::bind((host.as_str(), *port)).await?))
+            }
+            Place::Unix { path } => {
+                // A socket file that nobody listens at any more is in the way.
+                if UnixStream::connect(path).await.is_err() {
+                    drop(std::fs::remove_file(path));
+                }
+                Ok(Self::Unix(UnixListener::bind(path)?))
+            }
+        }
+    }
+
+    /// Accepts for as long as the process lives.
+    pub async fn run(self, doors: Doors) {
+        let mut next = 0;
+        loop {
+            let accepted = match &self {
+                Self::Tcp(listener) => listener.accept().await.map(|(s, _)| Stream::Tcp(s)),
+                Self::Unix(listener) => listener.accept().await.map(|(s, _)| Stream::Unix(s)),
+            };
+            match accepted {
+                Ok(stream) => {
+                    let shard = Arc::clone(&doors.shards[next % doors.shards.len()]);
+                    next = next.wrapping_add(1);
+                    tokio::spawn(show_in(stream, shard));
+                }
+                Err(error) => {
+                    log::warn!(doors.logger, "accept error", "error" = &error.to_string());
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+async fn show_in(stream: Stream, shard: Arc<Inbox<Socket>>) {
+    let Ok(Ok(true)) = timeout(FIRST_BYTES_TIMEOUT, speaks_http2(&stream)).await else { return };
+    if let Ok(socket) = stream.into_socket() {
+        // A shard that has too many waiting already drops the connection: overload is refused.
+        drop(shard.push(socket));
+    }
+}
+
+/// Looks at the first bytes without taking them.
+async fn speaks_http2(stream: &Stream) -> io::Result<bool> {
+    let mut first = [0; PREFACE_START.len()];
+    loop {
+        let n = stream.peek(&mut first).await?;
+        if n == 0 || !PREFACE_START.starts_with(&first[..n]) {
+            return Ok(false);
+        }
+        if n == PREFACE_START.len() {
+            return Ok(true);
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+impl Stream {
+    async fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.peek(into).await,
+            Self::Unix(_) => Ok(into.len()),
+        }
+    }
+
+    fn into_socket(self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(stream) => {
+                stream.set_nodelay(true)?;
+                Ok(Socket::Tcp(mio::net::TcpStream::from_std(stream.into_std()?)))
+            }
+            Self::Unix(stream) => {
+                Ok(Socket::Unix(mio::net::UnixStream::from_std(stream.into_std()?)))
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! From a configuration to a running server, and to its end.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use member::Event;
+use proto::membershippb::Attributes;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::waiting::Origin;
+use crate::boot::{self, Booted};
+use crate::config::{Config, Url};
+use crate::drive::keeper::Keeping;
+use crate::drive::{apply, chores, keeper, log as log_thread, member as member_thread, worker};
+use crate::engine::{Engine, Identity, Limits, Parts};
+use crate::listen::{Doors, Listener};
+use crate::local::Local;
+use crate::log::{self, Logger, Value};
+use crate::shard::Seat;
+use crate::version;
+
+/// Work a port may have waiting before deliveries to it are thrown away; see `drive::apply`.
+const PORT_INBOX_MAX: usize = 65_536;
+/// A server that could not elect itself says so after this long, and goes on trying.
+const READY_WARNING: Duration = Duration::from_secs(10);
+/// How long calls under way have to finish when the process is asked to end.
+pub(crate) const GRACE: Duration = Duration::from_secs(3);
+
+/// Why the server could not start: one line for whoever started it.
+#[derive(Debug)]
+pub struct StartError(pub String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Runs a member until a signal ends it. Returns the signal's number.
+pub fn run(config: &Config, logger: &Logger) -> Result<i32, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(config, logger))
+}
+
+async fn serve(config: &Config, logger: &Logger) -> Result<i32, StartError> {
+    announce(config, logger);
+    let peers = bind(&config.peer_port.listen_urls).await?;
+    let clients = bind(&config.client_port.listen_urls).await?;
+    let booted = boot::boot(config, logger)?;
+    let server = Server::start(config, booted, logger)?;
+    server.wait_until_ready().await;
+    let doors = Doors { shards: Arc::new(server.accepted.clone()), logger: logger.clone() };
+    for listener in clients {
+        tokio::spawn(listener.run(doors.clone()));
+    }
+    for url in &config.client_port.listen_urls {
+        log::info!(
+            logger,
+            "serving client traffic insecurely; this is strongly discouraged!",
+            "traffic" = "grpc+http",
+            "address" = url.as_str()
+        );
+    }
+    log::info!(logger, "ready to serve client requests");
+    let signal = ending_signal().await?;
+    log::info!(logger, "received signal; shutting down", "signal" = signal);
+    drop(peers);
+    server.stop();
+    Ok(signal)
+}
+
+fn announce(config: &Config, logger: &Logger) {
+    log::info!(
+        logger,
+        "starting an etcd server",
+        "etcd-version" = version::ETCD,
+        "retcd-version" = env!("CARGO_PKG_VERSION"),
+        "name" = config.name.as_str(),
+        "data-dir" = &config.storage.data_dir.display().to_string()
+    );
+}
+
+async fn bind(urls: &[Url]) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = Vec::new();
+    for url in urls {
+        let bound = Listener::bind(url).await;
+        listeners.push(bound.map_err(|e| StartError(format!("listen {}: {e}", url.as_str())))?);
+    }
+    Ok(listeners)
+}
+
+async fn ending_signal() -> io::Result<i32> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(tokio::select! {
+        _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+        _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+    })
+}
+
+/// The threads of a running member.
+struct Server {
+    engine: Arc<Engine>,
+    accepted: Vec<Arc<member::inbox::Inbox<crate::shard::Socket>>>,
+    #[expect(dead_code, reason = "the gateway's door, which is not open yet")]
+    local: Local,
+    shards: Vec<JoinHandle<()>>,
+    drivers: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(config: &Config, booted: Booted, logger: &Logger) -> Result<Self, StartError> {
+        let n_shards =
+            thread::available_parallelism().map_or(1, usize::from).div_ceil(4).clamp(1, 8);
+        let seats: Vec<Seat> =
+            (0..n_shards).map(|_| Seat::new(PORT_INBOX_MAX)).collect::<io::Result<_>>()?;
+        let accepted = seats.iter().map(|seat| Arc::clone(&seat.accepted)).collect();
+        let mut ports: Vec<_> = seats.iter().map(|seat| Arc::clone(&seat.work)).collect();
+        ports.push(Arc::new(member::inbox::Inbox::new(PORT_INBOX_MAX)));
+
+        let Booted { cluster_id, member_id, member, state, wal, last, votes_alone } = booted;
+        let name = config.name.clone();
+        let parts = Parts {
+            identity: Identity { cluster_id, member_id, name },
+            limits: limits(config),
+            origin: Origin::new(member_id, boot::now_ms()),
+            ports,
+            logger: logger.clone(),
+            replayed: last,
+            extensive_metrics: config.monitoring.extensive_metrics,
+        };
+        let engine = Arc::new(Engine::new(parts, state));
+        let drivers = start_drivers(config, &engine, member, wal)?;
+        if votes_alone {
+            engine.tell_member(Event::Campaign);
+        }
+        let mut shards = Vec::new();
+        for (index, seat) in (0..).zip(seats) {
+            shards.push(seat.start(&engine, index)?);
+        }
+        let (local, thread) = Local::start(&engine, shards.len() as u16)?;
+        shards.push(thread);
+        Ok(Self { engine, accepted, local, shards, drivers })
+    }
+
+    /// Waits until the cluster knows this member, and all it was told before is applied.
+    async fn wait_until_ready(&self) {
+        let mut warning = tokio::time::interval(READY_WARNING);
+        warning.tick().await;
+        let mut look = tokio::time::interval(Duration::from_millis(1));
+        while !self.engine.is_ready() {
+            tokio::select! {
+                _ = look.tick() => {}
+                _ = warning.tick() => {
+                    log::warn!(self.engine.logger, "no leader elected yet",
+                        "local-member-id" = Value::Id(self.engine.identity.member_id));
+                }
+            }
+        }
+    }
+
+    /// Lets what runs finish, makes the next start quick, and ends the threads.
+    fn stop(self) {
+        let Self { engine, shards, drivers, .. } = self;
+        engine.stop();
+        for port in &engine.ports {
+            port.close();
+        }
+        join(shards);
+        let (done, finished) = mpsc::sync_channel(1);
+        engine.tell_keeper(Keeping::Stop { done });
+        let _ = finished.recv();
+        engine.close();
+        join(drivers);
+    }
+}
+
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        drop(thread.join()); // One that panicked has said so already.
+    }
+}
+
+/// What a thread does from its beginning to its end.
+type Driver = Box<dyn FnOnce(&Arc<Engine>) + Send>;
+
+fn start_drivers(
+    config: &Config,
+    engine: &Arc<Engine>,
+    member: member::Member,
+    mut wal: storage::wal::Wal,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    wal.prepare_in_background()?;
+    let tick = Duration::from_millis(config.raft.heartbeat_interval_ms);
+    let client_urls =
+        config.client_port.advertise_urls.iter().map(|url| url.as_str().to_owned()).collect();
+    let about = Attributes { name: config.name.clone(), client_urls };
+    let compaction = config.upkeep.auto_compaction;
+    let spawn = |name: &str, run: Driver| {
+        let engine = Arc::clone(engine);
+        thread::Builder::new().name(name.into()).spawn(move || run(&engine))
+    };
+    Ok(vec![
+        spawn("log", Box::new(move |engine| log_thread::run(engine, wal)))?,
+        spawn("apply", Box::new(apply::run))?,
+        spawn("member", Box::new(move |engine| member_thread::run(engine, member, tick)))?,
+        spawn("keeper", Box::new(keeper::run))?,
+        spawn("chores", Box::new(move |engine| chores::run(engine, &about, compaction)))?,
+        spawn("worker", Box::new(worker::run))?,
+    ])
+}
+
+/// Bytes of a message beyond those of its request, as etcd allows them.
+const MESSAGE_OVERHEAD: usize = 512 * 1024;
+
+fn limits(config: &Config) -> Limits {
+    let election_ms = config.raft.election_timeout_ms;
+    let port = &config.client_port;
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let keepalive = port.keepalive;
+    let wire = wire::Limits {
+        streams_max: config.limits.concurrent_streams_max,
+        message_size_max: config.limits.request_size_max + MESSAGE_OVERHEAD,
+        output_high_water: crate::shard::OUTPUT_MAX,
+        ping_interval_min_ms: millis(port.keepalive_min_time),
+        keepalive_ms: keepalive.map_or(0, |keepalive| millis(keepalive.interval)),
+        keepalive_timeout_ms: keepalive.map_or(0, |keepalive| millis(keepalive.timeout)),
+        ..wire::Limits::default()
+    };
+    Limits {
+        request_bytes_max: config.limits.request_size_max,
+        txn_ops_max: config.limits.txn_ops_max,
+        request_timeout_ms: 5000 + 2 * election_ms,
+        lease_extend_ms: election_ms,
+        snapshot_count: config.raft.snapshot_count,
+        snapshot_catchup_entries: config.raft.snapshot_catchup_entries,
+        progress_notify_ms: millis(config.upkeep.watch_progress_notify_interval),
+        slow_apply: config.monitoring.warning_apply_duration,
+        wire: Arc::new(wire),
+    }
+}

@@ -1,0 +1,168 @@
+//! Segments as files: their names, and the next one, prepared in zeros.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+
+use crate::disk::{Disk, File, Lock};
+
+/// What a segment's name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name {
+    pub(super) sequence: u64,
+    /// The entry that was to be written first when the segment was begun.
+    pub(super) index: u64,
+}
+
+impl Name {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (sequence, index) = text.strip_suffix(".wal")?.split_once('-')?;
+        Some(Self { sequence: hex(sequence)?, index: hex(index)? })
+    }
+
+    pub(super) fn file(self, dir: &Path) -> PathBuf {
+        dir.join(format!("{:016x}-{:016x}.wal", self.sequence, self.index))
+    }
+}
+
+/// A number as a name spells it: sixteen small digits and no sign.
+fn hex(text: &str) -> Option<u64> {
+    let is_plain = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    u64::from_str_radix(text, 16).ok().filter(|_| is_plain)
+}
+
+/// A segment of the log, locked if it was opened.
+pub(super) struct Segment {
+    pub(super) name: Name,
+    pub(super) _lock: Option<Box<dyn Lock>>,
+}
+
+/// The segments in `dir`, oldest first. Other names are none of ours.
+pub(super) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Name>> {
+    let mut names: Vec<Name> = disk.list(dir)?.iter().filter_map(|n| Name::parse(n)).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Where reading on from `index` begins: the newest segment that starts at or before it.
+pub(super) fn position_for(
+    names: impl DoubleEndedIterator<Item = Name>,
+    index: u64,
+) -> Option<usize> {
+    let starts: Vec<u64> = names.map(|name| name.index).collect();
+    starts.iter().rposition(|start| *start <= index)
+}
+
+/// Whether no segment is missing between the first and the last.
+pub(super) fn is_continuous(names: &[Name]) -> bool {
+    names.windows(2).all(|pair| pair[0].sequence.checked_add(1) == Some(pair[1].sequence))
+}
+
+/// A file of zeros, waiting to become a segment.
+pub(super) struct Prepared {
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn File>,
+}
+
+/// Where prepared segments come from.
+#[derive(Clone)]
+pub(super) struct Workshop {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    pub(super) segment_size: u64,
+}
+
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+
+/// Zeros are synced in such portions, so that the log's own syncs never wait for all of them at
+/// once.
+const SYNC_EVERY: u64 = 4 << 20;
+
+impl Workshop {
+    /// Makes the `n`-th prepared file, unless told to stop. Two names take turns: one may not have
+    /// been given its final name yet while the next is made.
+    pub(super) fn prepare(&self, n: u64, stop: &AtomicBool) -> io::Result<Prepared> {
+        let path = self.dir.join(format!("{}.tmp", n % 2));
+        let file = self.disk.create(&path)?;
+        let mut done = 0;
+        while done < self.segment_size && !stop.load(Ordering::Relaxed) {
+            let part = ZEROS.len().min((self.segment_size - done) as usize);
+            file.write_at(done, &ZEROS[..part])?;
+            done += part as u64;
+            if done.is_multiple_of(SYNC_EVERY) || done == self.segment_size {
+                file.sync()?;
+            }
+        }
+        Ok(Prepared { path, file })
+    }
+}
+
+/// A thread that always has the next segment ready.
+pub(super) struct Pipeline {
+    ready: Receiver<io::Result<Prepared>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pipeline {
+    pub(super) fn start(workshop: Workshop, first: u64) -> io::Result<Self> {
+        // Without room in the channel: one is ready, none is made in advance of it.
+        let (give, ready) = mpsc::sync_channel(0);
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let thread = thread::Builder::new()
+            .name("wal-prepare".to_owned())
+            .spawn(move || keep_ready(&workshop, first, &give, &told))?;
+        Ok(Self { ready, stop, thread: Some(thread) })
+    }
+
+    /// The next segment, waiting for it if need be; `None` if the thread has given up.
+    pub(super) fn take(&self) -> Option<io::Result<Prepared>> {
+        self.ready.recv().ok()
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Whoever waits in `send` must see its partner gone.
+        let (_, nobody) = mpsc::sync_channel(0);
+        drop(std::mem::replace(&mut self.ready, nobody));
+        if let Some(thread) = self.thread.take() {
+            // A panic over there has been reported by its own thread.
+            drop(thread.join());
+        }
+    }
+}
+
+fn keep_ready(
+    workshop: &Workshop,
+    first: u64,
+    give: &SyncSender<io::Result<Prepared>>,
+    stop: &AtomicBool,
+) {
+    for n in first.. {
+        let made = workshop.prepare(n, stop);
+        let path = made.as_ref().ok().map(|prepared| prepared.path.clone());
+        let failed = made.is_err();
+        if give.send(made).is_err() {
+            if let Some(path) = path {
+                // Left behind, it costs space until the next start; nothing else.
+                drop(workshop.disk.remove(&path));
+            }
+            return;
+        }
+        if failed {
+            return;
+        }
+    }
+}
+
+/// Never set: for preparing a segment that is needed now.
+pub(super) fn never() -> &'static AtomicBool {
+    static NEVER: OnceLock<AtomicBool> = OnceLock::new();
+    NEVER.get_or_init(AtomicBool::default)
+}
