@@ -11,6 +11,7 @@ use member::Event;
 use proto::membershippb::Attributes;
 use raft::Index;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::api::waiting::Origin;
 use crate::boot::{self, Booted};
@@ -18,6 +19,7 @@ use crate::config::{Config, Url};
 use crate::drive::keeper::Keeping;
 use crate::drive::{apply, chores, keeper, log as log_thread, member as member_thread, worker};
 use crate::engine::{Engine, Identity, Limits, Parts};
+use crate::http::{self, Door};
 use crate::listen::{Doors, Listener};
 use crate::local::Local;
 use crate::log::{self, Logger, Value};
@@ -59,13 +61,13 @@ async fn serve(config: &Config, logger: &Logger) -> Result<i32, StartError> {
     announce(config, logger);
     let peers = bind(&config.peer_port.listen_urls).await?;
     let clients = bind(&config.client_port.listen_urls).await?;
+    let https = bind(&config.client_port.listen_http_urls).await?;
+    let metrics = bind(&config.monitoring.listen_metrics_urls).await?;
     let booted = boot::boot(config, logger)?;
     let server = Server::start(config, booted, logger)?;
     server.wait_until_ready().await;
-    let doors = Doors { shards: Arc::new(server.accepted.clone()), logger: logger.clone() };
-    for listener in clients {
-        tokio::spawn(listener.run(doors.clone()));
-    }
+    let (stopping, stopped) = watch::channel(false);
+    server.open(config, clients, https, metrics, stopped);
     for url in &config.client_port.listen_urls {
         log::info!(
             logger,
@@ -77,7 +79,7 @@ async fn serve(config: &Config, logger: &Logger) -> Result<i32, StartError> {
     log::info!(logger, "ready to serve client requests");
     let signal = ending_signal().await?;
     log::info!(logger, "received signal; shutting down", "signal" = signal);
-    drop(peers);
+    drop((peers, stopping));
     server.stop();
     Ok(signal)
 }
@@ -115,7 +117,6 @@ async fn ending_signal() -> io::Result<i32> {
 struct Server {
     engine: Arc<Engine>,
     accepted: Vec<Arc<member::inbox::Inbox<crate::shard::Socket>>>,
-    #[expect(dead_code, reason = "the gateway's door, which is not open yet")]
     local: Local,
     shards: Vec<JoinHandle<()>>,
     drivers: Vec<JoinHandle<()>>,
@@ -154,6 +155,42 @@ impl Server {
         let (local, thread) = Local::start(&engine, shards.len() as u16)?;
         shards.push(thread);
         Ok(Self { engine, accepted, local, shards, drivers })
+    }
+
+    /// Opens the doors: from here on clients are served.
+    fn open(
+        &self,
+        config: &Config,
+        clients: Vec<Listener>,
+        https: Vec<Listener>,
+        metrics: Vec<Listener>,
+        stopping: watch::Receiver<bool>,
+    ) {
+        let port = &config.client_port;
+        let context = Arc::new(http::Context {
+            service: http::Member::new(self.local.clone(), Arc::clone(&self.engine)),
+            access: http::Access { origins: port.cors.clone(), hosts: port.host_whitelist.clone() },
+            gateway: port.grpc_gateway,
+            request_bytes_max: config.limits.request_size_max,
+            server_version: version::ETCD,
+            logger: self.engine.logger.clone(),
+            stopping,
+        });
+        let shards = Arc::new(self.accepted.clone());
+        let none = Arc::new(Vec::new());
+        let logger = &self.engine.logger;
+        let spawn = |listeners: Vec<Listener>, shards: &Arc<_>, door: Option<Door>| {
+            for listener in listeners {
+                let http = door.map(|door| (Arc::clone(&context), door));
+                let doors = Doors { shards: Arc::clone(shards), http, logger: logger.clone() };
+                tokio::spawn(listener.run(doors));
+            }
+        };
+        // With listeners of its own, HTTP/1.1 is not spoken on the others.
+        let plain = https.is_empty().then_some(Door::Plain);
+        spawn(clients, &shards, plain);
+        spawn(https, &none, Some(Door::Plain));
+        spawn(metrics, &none, Some(Door::Metrics));
     }
 
     /// Waits until the cluster knows this member, and all it was told before is applied.
