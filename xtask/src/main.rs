@@ -4,6 +4,7 @@
 
 mod ci;
 mod codegen;
+mod record;
 #[cfg(test)]
 mod tidy;
 
@@ -23,6 +24,16 @@ const COMMANDS: &[Command] = &[
         name: "codegen",
         doc: "write the Rust of crates/proto/proto; with --check, only say whether it is stale",
         run: codegen::run,
+    },
+    Command {
+        name: "record",
+        doc: "write etcd's answers into tests/conformance; --only PART of a path",
+        run: record::record,
+    },
+    Command {
+        name: "replay",
+        doc: "compare a SERVER's answers with those in tests/conformance; --only PART of a path",
+        run: record::replay,
     },
 ];
 

@@ -145,7 +145,10 @@ impl Member {
             Event::Persisted(stable) => {
                 self.node.step(Input::Persisted { stable }, &mut effects.raft);
             }
-            Event::Applied(index) => self.node.step(Input::Applied { index }, &mut effects.raft),
+            Event::Applied(index) => {
+                self.node.step(Input::Applied { index }, &mut effects.raft);
+                self.lead_if_alone(effects);
+            }
             Event::ConfChangeApplied { index, change } => {
                 self.node.step(Input::ConfChangeApplied { index, change }, &mut effects.raft);
             }
@@ -179,6 +182,13 @@ impl Member {
             commit: status.commit.0,
             last: status.last.0,
             lone: is_leader && self.settled == Some(status.term) && conf.has_one_voter(),
+        }
+    }
+
+    /// The only voter has nobody to wait for: as soon as it knows that it is one, it leads.
+    fn lead_if_alone(&mut self, effects: &mut Effects) {
+        if self.settling.is_none() && self.node.conf_state().has_one_voter() {
+            self.node.step(Input::Campaign, &mut effects.raft);
         }
     }
 

@@ -37,8 +37,6 @@ pub(crate) struct Booted {
     pub(crate) wal: Wal,
     /// The last entry found in the log.
     pub(crate) last: u64,
-    /// Nobody else votes: there is nothing to wait for before an election.
-    pub(crate) votes_alone: bool,
 }
 
 /// What the log remembers.
@@ -59,7 +57,6 @@ pub(crate) fn boot(config: &Config, logger: &Logger) -> Result<Booted, StartErro
     let mut state = State::open(Arc::clone(&disk), &store_dir, state_config(config))
         .map_err(|e| StartError(format!("{}: {e}", store_dir.display())))?;
     let (applied, term) = state.applied();
-    let founded_alone = applied == 0;
     let remembered = if has_log(&*disk, wal_dir) {
         reopen(&disk, wal_dir, SnapshotMark { index: applied, term }, logger)?
     } else if applied == 0 {
@@ -91,9 +88,8 @@ pub(crate) fn boot(config: &Config, logger: &Logger) -> Result<Booted, StartErro
         "commit-index" = node.status().commit.0,
         "revision" = state.head()
     );
-    let votes_alone = node.conf_state().has_one_voter() || founded_alone;
     let member = Member::new(node, contexts_from(member_id));
-    Ok(Booted { cluster_id, member_id, member, state, wal, last, votes_alone })
+    Ok(Booted { cluster_id, member_id, member, state, wal, last })
 }
 
 /// Names of reads begin anew with each start, and never where an earlier start has been.

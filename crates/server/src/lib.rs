@@ -8,6 +8,7 @@
 //! | [`engine`] | what all of them share |
 //! | [`shard`], [`listen`] | gRPC: sockets and connections |
 //! | [`local`] | calls from inside the process |
+//! | [`http`] | JSON, health and metrics over HTTP/1.1 |
 //! | [`config`], [`log`], [`metrics`] | flags, log lines, counters |
 
 pub mod api;
@@ -15,6 +16,7 @@ mod boot;
 pub mod config;
 pub mod drive;
 pub mod engine;
+pub mod http;
 pub mod listen;
 pub mod local;
 pub mod log;

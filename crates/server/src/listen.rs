@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use member::inbox::Inbox;
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use crate::config::{Place, Url};
+use crate::http::{self, Context, Door, Member};
 use crate::log::{self, Logger};
 use crate::shard::Socket;
 
@@ -32,8 +35,10 @@ pub enum Listener {
 /// Where connections go.
 #[derive(Clone)]
 pub struct Doors {
-    /// Shards, in turns.
+    /// Shards, in turns; none where only HTTP/1.1 is spoken.
     pub shards: Arc<Vec<Arc<Inbox<Socket>>>>,
+    /// `None` where only gRPC is spoken.
+    pub http: Option<(Arc<Context<Member>>, Door)>,
     pub logger: Logger,
 }
 
@@ -64,9 +69,9 @@ impl Listener {
             };
             match accepted {
                 Ok(stream) => {
-                    let shard = Arc::clone(&doors.shards[next % doors.shards.len()]);
+                    let shard = doors.shards.get(next % doors.shards.len().max(1)).cloned();
                     next = next.wrapping_add(1);
-                    tokio::spawn(show_in(stream, shard));
+                    tokio::spawn(show_in(stream, shard, doors.http.clone()));
                 }
                 Err(error) => {
                     log::warn!(doors.logger, "accept error", "error" = &error.to_string());
@@ -82,34 +87,43 @@ enum Stream {
     Unix(UnixStream),
 }
 
-async fn show_in(stream: Stream, shard: Arc<Inbox<Socket>>) {
-    let Ok(Ok(true)) = timeout(FIRST_BYTES_TIMEOUT, speaks_http2(&stream)).await else { return };
-    if let Ok(socket) = stream.into_socket() {
-        // A shard that has too many waiting already drops the connection: overload is refused.
-        drop(shard.push(socket));
+async fn show_in(
+    stream: Stream,
+    shard: Option<Arc<Inbox<Socket>>>,
+    http: Option<(Arc<Context<Member>>, Door)>,
+) {
+    let Ok(Ok(http2)) = timeout(FIRST_BYTES_TIMEOUT, speaks_http2(&stream)).await else { return };
+    match (http2, shard, http) {
+        (true, Some(shard), _) => {
+            if let Ok(socket) = stream.into_socket() {
+                // A shard that has too many waiting drops the connection: overload is refused.
+                drop(shard.push(socket));
+            }
+        }
+        (false, _, Some((context, door))) => match stream {
+            Stream::Tcp(stream) => http::serve(stream, context, door).await,
+            Stream::Unix(stream) => http::serve(stream, context, door).await,
+        },
+        (true, None, _) | (false, _, None) => {}
     }
 }
 
 /// Looks at the first bytes without taking them.
 async fn speaks_http2(stream: &Stream) -> io::Result<bool> {
     let mut first = [0; PREFACE_START.len()];
-    loop {
-        let n = stream.peek(&mut first).await?;
-        if n == 0 || !PREFACE_START.starts_with(&first[..n]) {
-            return Ok(false);
-        }
-        if n == PREFACE_START.len() {
-            return Ok(true);
-        }
-        sleep(Duration::from_millis(1)).await;
-    }
+    let n = stream.peek(&mut first).await?;
+    // HTTP/1.1 has no method that begins like the preface, and nobody sends a letter at a time.
+    Ok(n > 0 && PREFACE_START.starts_with(&first[..n]))
 }
 
 impl Stream {
     async fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.peek(into).await,
-            Self::Unix(_) => Ok(into.len()),
+            Self::Unix(stream) => {
+                let peek = || Ok(rustix::net::recv(stream, &mut *into, RecvFlags::PEEK)?.1);
+                stream.async_io(Interest::READABLE, peek).await
+            }
         }
     }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use member::Event;
 use proto::membershippb::Attributes;
+use raft::Index;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::api::waiting::Origin;
 use crate::boot::{self, Booted};
@@ -17,6 +19,7 @@ use crate::config::{Config, Url};
 use crate::drive::keeper::Keeping;
 use crate::drive::{apply, chores, keeper, log as log_thread, member as member_thread, worker};
 use crate::engine::{Engine, Identity, Limits, Parts};
+use crate::http::{self, Door};
 use crate::listen::{Doors, Listener};
 use crate::local::Local;
 use crate::log::{self, Logger, Value};
@@ -58,13 +61,13 @@ async fn serve(config: &Config, logger: &Logger) -> Result<i32, StartError> {
     announce(config, logger);
     let peers = bind(&config.peer_port.listen_urls).await?;
     let clients = bind(&config.client_port.listen_urls).await?;
+    let https = bind(&config.client_port.listen_http_urls).await?;
+    let metrics = bind(&config.monitoring.listen_metrics_urls).await?;
     let booted = boot::boot(config, logger)?;
     let server = Server::start(config, booted, logger)?;
     server.wait_until_ready().await;
-    let doors = Doors { shards: Arc::new(server.accepted.clone()), logger: logger.clone() };
-    for listener in clients {
-        tokio::spawn(listener.run(doors.clone()));
-    }
+    let (stopping, stopped) = watch::channel(false);
+    server.open(config, clients, https, metrics, stopped);
     for url in &config.client_port.listen_urls {
         log::info!(
             logger,
@@ -76,7 +79,7 @@ async fn serve(config: &Config, logger: &Logger) -> Result<i32, StartError> {
     log::info!(logger, "ready to serve client requests");
     let signal = ending_signal().await?;
     log::info!(logger, "received signal; shutting down", "signal" = signal);
-    drop(peers);
+    drop((peers, stopping));
     server.stop();
     Ok(signal)
 }
@@ -114,7 +117,6 @@ async fn ending_signal() -> io::Result<i32> {
 struct Server {
     engine: Arc<Engine>,
     accepted: Vec<Arc<member::inbox::Inbox<crate::shard::Socket>>>,
-    #[expect(dead_code, reason = "the gateway's door, which is not open yet")]
     local: Local,
     shards: Vec<JoinHandle<()>>,
     drivers: Vec<JoinHandle<()>>,
@@ -130,7 +132,8 @@ impl Server {
         let mut ports: Vec<_> = seats.iter().map(|seat| Arc::clone(&seat.work)).collect();
         ports.push(Arc::new(member::inbox::Inbox::new(PORT_INBOX_MAX)));
 
-        let Booted { cluster_id, member_id, member, state, wal, last, votes_alone } = booted;
+        let Booted { cluster_id, member_id, member, state, wal, last } = booted;
+        let (applied, _) = state.applied();
         let name = config.name.clone();
         let parts = Parts {
             identity: Identity { cluster_id, member_id, name },
@@ -143,9 +146,8 @@ impl Server {
         };
         let engine = Arc::new(Engine::new(parts, state));
         let drivers = start_drivers(config, &engine, member, wal)?;
-        if votes_alone {
-            engine.tell_member(Event::Campaign);
-        }
+        // If this member turns out to be the only voter, it leads at once; see `Member`.
+        engine.tell_member(Event::Applied(Index(applied)));
         let mut shards = Vec::new();
         for (index, seat) in (0..).zip(seats) {
             shards.push(seat.start(&engine, index)?);
@@ -153,6 +155,42 @@ impl Server {
         let (local, thread) = Local::start(&engine, shards.len() as u16)?;
         shards.push(thread);
         Ok(Self { engine, accepted, local, shards, drivers })
+    }
+
+    /// Opens the doors: from here on clients are served.
+    fn open(
+        &self,
+        config: &Config,
+        clients: Vec<Listener>,
+        https: Vec<Listener>,
+        metrics: Vec<Listener>,
+        stopping: watch::Receiver<bool>,
+    ) {
+        let port = &config.client_port;
+        let context = Arc::new(http::Context {
+            service: http::Member::new(self.local.clone(), Arc::clone(&self.engine)),
+            access: http::Access { origins: port.cors.clone(), hosts: port.host_whitelist.clone() },
+            gateway: port.grpc_gateway,
+            request_bytes_max: config.limits.request_size_max,
+            server_version: version::ETCD,
+            logger: self.engine.logger.clone(),
+            stopping,
+        });
+        let shards = Arc::new(self.accepted.clone());
+        let none = Arc::new(Vec::new());
+        let logger = &self.engine.logger;
+        let spawn = |listeners: Vec<Listener>, shards: &Arc<_>, door: Option<Door>| {
+            for listener in listeners {
+                let http = door.map(|door| (Arc::clone(&context), door));
+                let doors = Doors { shards: Arc::clone(shards), http, logger: logger.clone() };
+                tokio::spawn(listener.run(doors));
+            }
+        };
+        // With listeners of its own, HTTP/1.1 is not spoken on the others.
+        let plain = https.is_empty().then_some(Door::Plain);
+        spawn(clients, &shards, plain);
+        spawn(https, &none, Some(Door::Plain));
+        spawn(metrics, &none, Some(Door::Metrics));
     }
 
     /// Waits until the cluster knows this member, and all it was told before is applied.
@@ -202,7 +240,7 @@ fn start_drivers(
     member: member::Member,
     mut wal: storage::wal::Wal,
 ) -> io::Result<Vec<JoinHandle<()>>> {
-    wal.prepare_in_background()?;
+    wal.prepare_in_background();
     let tick = Duration::from_millis(config.raft.heartbeat_interval_ms);
     let client_urls =
         config.client_port.advertise_urls.iter().map(|url| url.as_str().to_owned()).collect();

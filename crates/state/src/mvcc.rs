@@ -115,28 +115,30 @@ impl Mvcc {
 
     /// Writes `key`. True if it had a lease before.
     pub(crate) fn put(&mut self, key: &Bytes, value: &[u8], lease: i64) -> Result<bool, Fatal> {
-        let newest = self.index.newest(key);
-        let before = newest.filter(|point| !point.tombstone);
-        let main = self.head + 1;
-        let create_revision = before.map_or(main, |point| point.create_revision);
-        let version = before.map_or(0, |point| point.version) + 1;
-        let sub = self.next_sub();
-
-        self.scratch.clear();
-        let parts =
-            KeyValueParts { key, create_revision, mod_revision: main, version, value, lease };
-        key_value_fields(&mut self.scratch, parts);
-        let meta = Meta {
-            revision: Revision { main, sub: i64::from(sub) },
-            tombstone: false,
-            create_revision,
-            version,
-            lease,
-        };
-        let place = self.log.append(&meta, key, &self.scratch)?;
-        let leased = lease != 0;
-        let point = Point { main, sub, tombstone: false, leased, place, create_revision, version };
-        self.index.push(key, point);
+        let (main, sub) = (self.head + 1, self.next_sub());
+        let (log, scratch) = (&mut self.log, &mut self.scratch);
+        let (before, point) = self.index.extend(key, |newest| {
+            let before = newest.filter(|point| !point.tombstone);
+            let create_revision = before.map_or(main, |point| point.create_revision);
+            let version = before.map_or(0, |point| point.version) + 1;
+            scratch.clear();
+            let parts =
+                KeyValueParts { key, create_revision, mod_revision: main, version, value, lease };
+            key_value_fields(scratch, parts);
+            let revision = Revision { main, sub: i64::from(sub) };
+            let meta = Meta { revision, tombstone: false, create_revision, version, lease };
+            let place = log.append(&meta, key, scratch)?;
+            let leased = lease != 0;
+            Ok::<_, Fatal>(Point {
+                main,
+                sub,
+                tombstone: false,
+                leased,
+                place,
+                create_revision,
+                version,
+            })
+        })?;
         self.changes.push(Change { key: key.clone(), point });
         Ok(before.is_some_and(|point| point.leased))
     }
@@ -147,33 +149,21 @@ impl Mvcc {
     ///
     /// If it isn't there.
     pub(crate) fn delete(&mut self, key: &Bytes) -> Result<bool, Fatal> {
-        let before = self.index.newest(key).filter(|point| !point.tombstone);
-        let before = before.expect("only a key that is there is deleted");
-        let main = self.head + 1;
-        let sub = self.next_sub();
-
-        self.scratch.clear();
-        crate::encode::bytes(&mut self.scratch, 1, key);
-        let meta = Meta {
-            revision: Revision { main, sub: i64::from(sub) },
-            tombstone: true,
-            create_revision: 0,
-            version: 0,
-            lease: 0,
-        };
-        let place = self.log.append(&meta, key, &self.scratch)?;
-        let point = Point {
-            main,
-            sub,
-            tombstone: true,
-            leased: false,
-            place,
-            create_revision: 0,
-            version: 0,
-        };
-        self.index.push(key, point);
+        let (main, sub) = (self.head + 1, self.next_sub());
+        let (log, scratch) = (&mut self.log, &mut self.scratch);
+        let (before, point) = self.index.extend(key, |newest| {
+            assert!(newest.is_some_and(|p| !p.tombstone), "only a key that is there is deleted");
+            scratch.clear();
+            crate::encode::bytes(scratch, 1, key);
+            let revision = Revision { main, sub: i64::from(sub) };
+            let (create_revision, version, lease) = (0, 0, 0);
+            let meta = Meta { revision, tombstone: true, create_revision, version, lease };
+            let place = log.append(&meta, key, scratch)?;
+            let (tombstone, leased) = (true, false);
+            Ok::<_, Fatal>(Point { main, sub, tombstone, leased, place, create_revision, version })
+        })?;
         self.changes.push(Change { key: key.clone(), point });
-        Ok(before.leased)
+        Ok(before.is_some_and(|point| point.leased))
     }
 
     fn next_sub(&self) -> u32 {

@@ -269,8 +269,8 @@ impl State {
 
     /// Carries a compaction out a bit further. To be called until [`State::is_pruned`]. At a compaction's
     /// end there is a hash to compute, for [`State::remember_hash`].
-    pub fn prune_turn(&mut self) -> Result<Option<HashJob>, Fatal> {
-        if self.collecting { Ok(None) } else { self.mvcc.prune_turn() }
+    pub fn prune_turn(&mut self) -> Option<HashJob> {
+        if self.collecting { None } else { self.mvcc.prune_turn() }
     }
 
     pub fn remember_hash(&mut self, hash: KvHash) {

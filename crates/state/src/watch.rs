@@ -68,15 +68,18 @@ pub struct StreamId(pub u32);
 
 /// A watcher's membership in the hub, from one join to the next leave. None is used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(u64);
+pub struct Token {
+    stream: StreamId,
+    n: u64,
+}
 
 impl Token {
-    pub(crate) fn new(stream: StreamId, n: u32) -> Self {
-        Self(u64::from(stream.0) << 32 | u64::from(n))
+    pub(crate) fn new(stream: StreamId, n: u64) -> Self {
+        Self { stream, n }
     }
 
     /// Whose it is.
     pub fn stream(self) -> StreamId {
-        StreamId((self.0 >> 32) as u32)
+        self.stream
     }
 }

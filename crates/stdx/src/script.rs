@@ -27,13 +27,24 @@ pub fn run_folder<F>(folder: impl AsRef<Path>, mut start: impl FnMut() -> F)
 where
     F: FnMut(&[&str]) -> String,
 {
-    let mut files = Vec::new();
-    collect(folder.as_ref(), &mut files);
-    assert!(!files.is_empty(), "no scripts in {}", folder.as_ref().display());
-    files.sort();
-    for file in files {
-        run_file(&file, start());
+    for file in files_below(folder.as_ref()) {
+        let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let actual = answer(&text, start());
+        settle(&file, &text, &actual);
     }
+}
+
+/// Every script below `folder`, in order.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    collect(folder, &mut files);
+    assert!(!files.is_empty(), "no scripts in {}", folder.display());
+    files.sort();
+    files
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -48,8 +59,12 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-fn run_file(file: &Path, mut interpret: impl FnMut(&[&str]) -> String) {
-    let text = fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+/// A script's text as it reads with these answers: the same text, if they are the expected ones.
+///
+/// # Panics
+///
+/// If a case has no `---`, or an answer an empty line.
+pub fn answer(text: &str, mut interpret: impl FnMut(&[&str]) -> String) -> String {
     let mut actual = String::with_capacity(text.len());
     let mut lines = text.lines().peekable();
     while lines.peek().is_some() {
@@ -67,13 +82,13 @@ fn run_file(file: &Path, mut interpret: impl FnMut(&[&str]) -> String) {
             }
         }
         if !separated {
-            assert!(commands.is_empty(), "{}: commands without an answer", file.display());
+            assert!(commands.is_empty(), "commands without an answer: {commands:?}");
             break;
         }
         lines.by_ref().take_while(|line| !line.is_empty()).for_each(drop);
         let answer = interpret(&commands);
         for line in answer.lines() {
-            assert!(!line.is_empty(), "{}: an answer has an empty line", file.display());
+            assert!(!line.is_empty(), "an answer has an empty line: {answer:?}");
             actual.push_str(line);
             actual.push('\n');
         }
@@ -81,7 +96,7 @@ fn run_file(file: &Path, mut interpret: impl FnMut(&[&str]) -> String) {
             actual.push('\n');
         }
     }
-    settle(file, &text, &actual);
+    actual
 }
 
 fn settle(file: &Path, expected: &str, actual: &str) {

@@ -110,7 +110,7 @@ impl Keeper<'_> {
         let engine = self.engine;
         let mut pruned = false;
         while !engine.state().is_pruned() {
-            let job = engine.or_die("store", engine.state_mut().prune_turn());
+            let job = engine.state_mut().prune_turn();
             if let Some(job) = job {
                 let hash = engine.or_die("store", job.run());
                 engine.state_mut().remember_hash(hash);

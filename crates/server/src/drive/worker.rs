@@ -64,7 +64,8 @@ fn compute(engine: &Engine, revision: i64) -> Result<state::KvHash, Error> {
     let mut run = engine.state().hash(revision);
     loop {
         // The lock is taken anew for each turn: the writer comes in between.
-        match engine.state().hash_turn(&mut run)? {
+        let turn = engine.state().hash_turn(&mut run)?;
+        match turn {
             HashTurn::More => std::thread::yield_now(),
             HashTurn::Job(job) => return Ok(engine.or_die("store", job.run())),
             HashTurn::Known(hash) => return Ok(hash),

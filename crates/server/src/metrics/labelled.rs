@@ -170,13 +170,17 @@ pub struct Alarms(RwLock<Vec<(u64, &'static str, bool)>>);
 const ALARMS_MAX: usize = 256;
 
 impl Alarms {
-    /// `kind` is `NOSPACE` or `CORRUPT`.
-    pub fn set(&self, member: u64, kind: &'static str, raised: bool) {
+    /// Says which are raised: member, and `NOSPACE` or `CORRUPT`. Others that were are lowered.
+    pub fn set(&self, raised: &[(u64, &'static str)]) {
         let mut alarms = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(alarm) = alarms.iter_mut().find(|(m, k, _)| (*m, *k) == (member, kind)) {
-            alarm.2 = raised;
-        } else if alarms.len() < ALARMS_MAX {
-            alarms.push((member, kind, raised));
+        for alarm in alarms.iter_mut() {
+            alarm.2 = raised.contains(&(alarm.0, alarm.1));
+        }
+        for &(member, kind) in raised {
+            let is_new = !alarms.iter().any(|(m, k, _)| (*m, *k) == (member, kind));
+            if is_new && alarms.len() < ALARMS_MAX {
+                alarms.push((member, kind, true));
+            }
         }
     }
 }

@@ -85,7 +85,7 @@ fn busy() -> Metrics {
     metrics.server_version.set("3.7.1");
     metrics.server_id.set("1");
     metrics.go_version.set("none");
-    metrics.alarms.set(1, "NOSPACE", true);
+    metrics.alarms.set(&[(1, "NOSPACE")]);
     metrics.features.set(vec![Feature { name: "AllBeta", stage: "BETA", enabled: false }]);
     metrics.apply.of(Operation::Put, true).observe(moment);
     metrics.request.of(Operation::Put, false).observe(moment);

@@ -19,7 +19,6 @@ use storage::revlog::Place;
 use super::Mvcc;
 use super::hash::{HashJob, Item};
 use super::index::Fate;
-use crate::fault::Fatal;
 
 /// Keys pruned under one lock.
 const KEYS_PER_TURN: usize = 1_000;
@@ -63,8 +62,8 @@ impl Mvcc {
     }
 
     /// Prunes some keys. At the end of a compaction, returns what computes its hash.
-    pub(crate) fn prune_turn(&mut self) -> Result<Option<HashJob>, Fatal> {
-        let Some(mut pruning) = self.pruning.take() else { return Ok(None) };
+    pub(crate) fn prune_turn(&mut self) -> Option<HashJob> {
+        let mut pruning = self.pruning.take()?;
         let mut dropped = Vec::new();
         let hash = &mut pruning.hash;
         let next = self.index.prune(&pruning.next, KEYS_PER_TURN, pruning.at, |fate, point| {
@@ -75,10 +74,10 @@ impl Mvcc {
                 items.push(Item::new(&point, fate == Fate::Kept));
             }
         });
-        self.bury(&dropped)?;
+        self.bury(&dropped);
         if let Some(next) = next {
             self.pruning = Some(Pruning { next, ..pruning });
-            return Ok(None);
+            return None;
         }
         self.finished = pruning.at;
         if self.compacted > self.finished {
@@ -90,15 +89,13 @@ impl Mvcc {
             });
         }
         let (previous, at) = (pruning.previous, pruning.at);
-        Ok(pruning.hash.map(|items| HashJob::new(items, previous, at, self.log.pin())))
+        pruning.hash.map(|items| HashJob::new(items, previous, at, self.log.pin()))
     }
 
     /// Reports records dead that the index has dropped.
-    pub(crate) fn bury(&mut self, dropped: &[Place]) -> Result<(), Fatal> {
+    pub(crate) fn bury(&mut self, dropped: &[Place]) {
         for &place in dropped {
-            let len = self.log.len_of(place)?;
-            self.log.dead(place, len);
+            self.log.dead_unmeasured(place);
         }
-        Ok(())
     }
 }

@@ -20,13 +20,12 @@
 //! Values, leases, watchers. Nor locking: the caller has the index to itself, or shares it for reading.
 
 mod chain;
-
-use std::collections::BTreeMap;
-use std::ops::Bound;
+mod leaves;
 
 use storage::revlog::Place;
 
 pub(crate) use self::chain::{Chain, Point};
+use self::leaves::Leaves;
 
 /// Which keys a request means: etcd's `key` and `range_end` understood.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,7 +73,7 @@ impl Span {
 
 #[derive(Default)]
 pub(crate) struct Index {
-    keys: BTreeMap<Box<[u8]>, Chain>,
+    keys: Leaves,
 }
 
 impl Index {
@@ -97,7 +96,7 @@ impl Index {
                 _ => keys.push((key, Chain::new(point))),
             }
         }
-        Self { keys: keys.into_iter().collect() }
+        Self { keys: Leaves::build(keys) }
     }
 
     /// How many keys the index holds, deleted ones that are not yet pruned among them.
@@ -105,23 +104,35 @@ impl Index {
         self.keys.len()
     }
 
-    /// The newest point of `key`, which may be a tombstone.
-    pub(crate) fn newest(&self, key: &[u8]) -> Option<Point> {
-        self.keys.get(key).map(Chain::newest)
-    }
-
     /// What `key` was at revision `main`; `None` if it was not.
     pub(crate) fn at(&self, key: &[u8], main: i64) -> Option<Point> {
-        self.keys.get(key)?.at(main)
+        self.keys.get(key)?.1.at(main)
     }
 
+    #[cfg(test)]
     pub(crate) fn push(&mut self, key: &[u8], point: Point) {
-        match self.keys.get_mut(key) {
-            Some(chain) => chain.push(point),
-            None => {
-                self.keys.insert(key.into(), Chain::new(point));
+        let pushed = self.extend(key, |_| Ok::<_, ()>(point));
+        assert!(pushed.is_ok());
+    }
+
+    /// Adds the point that `make` makes of the newest one there is, if it makes any. Returns both.
+    pub(crate) fn extend<E>(
+        &mut self,
+        key: &[u8],
+        make: impl FnOnce(Option<Point>) -> Result<Point, E>,
+    ) -> Result<(Option<Point>, Point), E> {
+        self.keys.upsert(key, |chain| match chain {
+            Some(chain) => {
+                let newest = chain.newest();
+                let point = make(Some(newest))?;
+                chain.push(point);
+                Ok(((Some(newest), point), None))
             }
-        }
+            None => {
+                let point = make(None)?;
+                Ok(((None, point), Some(Chain::new(point))))
+            }
+        })
     }
 
     /// The keys of `span` that are there at revision `main`, in order.
@@ -143,19 +154,7 @@ impl Index {
         &'a self,
         span: &Span,
     ) -> impl Iterator<Item = (&'a [u8], &'a Chain)> + use<'a> {
-        let inside = match span {
-            Span::One(key) => {
-                Some((Bound::Included(key.as_slice()), Bound::Included(key.as_slice())))
-            }
-            Span::From(start) => Some((Bound::Included(start.as_slice()), Bound::Unbounded)),
-            // An end at or before its start is no error to etcd: nothing lies between.
-            Span::Between(start, end) if start < end => {
-                Some((Bound::Included(start.as_slice()), Bound::Excluded(end.as_slice())))
-            }
-            Span::Between(..) => None,
-        };
-        let walk = inside.map(|bounds| self.keys.range::<[u8], _>(bounds));
-        walk.into_iter().flatten().map(|(key, chain)| (key.as_ref(), chain))
+        self.keys.rows(span)
     }
 
     /// Forgets, of up to `keys_max` keys from `from` on, what a compaction at `main` gives up; tells
@@ -168,22 +167,7 @@ impl Index {
         main: i64,
         mut visit: impl FnMut(Fate, Point),
     ) -> Option<Vec<u8>> {
-        let mut gone = Vec::new();
-        let mut next = None;
-        let bounds = (Bound::Included(from), Bound::Unbounded);
-        for (seen, (key, chain)) in self.keys.range_mut::<[u8], _>(bounds).enumerate() {
-            if seen == keys_max {
-                next = Some(key.to_vec());
-                break;
-            }
-            if !chain.prune(main, &mut visit) {
-                gone.push(key.clone());
-            }
-        }
-        for key in gone {
-            self.keys.remove(&key);
-        }
-        next
+        self.keys.retain(from, keys_max, |chain| chain.prune(main, &mut visit))
     }
 
     /// The record of `key` at (`main`, `sub`) has moved. False if the index knows of none there.

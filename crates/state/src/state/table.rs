@@ -56,10 +56,7 @@ pub(super) fn rebuild(log: Revlog, mark: Mark, mut entries: Entries) -> Result<M
         }
     });
     let mut mvcc = Mvcc::new(log, index, mark.head, compacted);
-    for place in dropped {
-        let len = mvcc.log.len_of(place)?;
-        mvcc.log.dead(place, len);
-    }
+    mvcc.bury(&dropped);
     Ok(mvcc)
 }
 

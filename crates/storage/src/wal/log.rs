@@ -15,6 +15,9 @@ use crate::disk::{Disk, File};
 /// Past this many bytes `append` writes without waiting for `flush`.
 const BUFFER_MAX: usize = 4 << 20;
 
+/// The next segment is prepared when one part in so many of the last is full.
+const PREPARE_AFTER: u64 = 8;
+
 /// A buffer that had to grow beyond this is given back.
 const BUFFER_KEPT_MAX: usize = 1 << 20;
 
@@ -35,6 +38,8 @@ pub struct Wal {
     /// alone may be: it is found out again.
     must_sync: bool,
     next: Option<Prepared>,
+    /// Whether a thread of the log's own prepares segments, and the one at work.
+    background: bool,
     pipeline: Option<Pipeline>,
     n_prepared: u64,
     failed: bool,
@@ -61,7 +66,8 @@ impl Wal {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let workshop = Workshop { disk, dir: dir.to_owned(), segment_size: settings.segment_size };
-        let first = workshop.prepare(0, segment::never())?;
+        // Not filled with zeros: the first start shall not wait for that.
+        let first = workshop.sparse()?;
         let mut wal = Self {
             workshop,
             metadata: metadata.to_vec(),
@@ -73,6 +79,7 @@ impl Wal {
             encoder: Encoder::new(0),
             must_sync: false,
             next: None,
+            background: false,
             pipeline: None,
             n_prepared: 1,
             failed: false,
@@ -120,6 +127,7 @@ impl Wal {
             encoder: Encoder::new(end.crc),
             must_sync: false,
             next: None,
+            background: false,
             pipeline: None,
             n_prepared: 0,
             failed: false,
@@ -201,8 +209,10 @@ impl Wal {
         self.guarded(|wal| {
             wal.write()?;
             if wal.offset >= wal.workshop.segment_size {
-                wal.cut()
-            } else if wal.must_sync {
+                return wal.cut();
+            }
+            wal.prepare_ahead()?;
+            if wal.must_sync {
                 wal.must_sync = false;
                 wal.tail.sync()
             } else {
@@ -230,11 +240,17 @@ impl Wal {
         Ok(())
     }
 
-    /// From now on a thread of the log's own prepares its segments.
-    pub fn prepare_in_background(&mut self) -> io::Result<()> {
-        if self.pipeline.is_none() {
-            let first = self.n_prepared;
-            self.pipeline = Some(Pipeline::start(self.workshop.clone(), first)?);
+    /// From now on a thread of the log's own prepares each next segment, once the last has filled up
+    /// a little: a log that has just been opened has its disk to itself.
+    pub fn prepare_in_background(&mut self) {
+        self.background = true;
+    }
+
+    fn prepare_ahead(&mut self) -> io::Result<()> {
+        let due = self.offset >= self.workshop.segment_size / PREPARE_AFTER;
+        if self.background && due && self.next.is_none() && self.pipeline.is_none() {
+            self.pipeline = Some(Pipeline::start(self.workshop.clone(), self.n_prepared)?);
+            self.n_prepared += 1;
         }
         Ok(())
     }
@@ -308,19 +324,10 @@ impl Wal {
         if let Some(prepared) = self.next.take() {
             return Ok(prepared);
         }
-        match self.pipeline.as_ref().and_then(Pipeline::take) {
-            Some(Ok(prepared)) => {
-                self.n_prepared += 1;
-                Ok(prepared)
-            }
-            None if self.pipeline.is_none() => self.prepare(),
-            // Its thread has given up. Perhaps there is room by now; if not, this says so.
-            Some(Err(_)) | None => {
-                self.pipeline = None;
-                let prepared = self.prepare()?;
-                self.prepare_in_background()?;
-                Ok(prepared)
-            }
+        match self.pipeline.take().and_then(|pipeline| pipeline.take()) {
+            Some(Ok(prepared)) => Ok(prepared),
+            // Its thread came to nothing. Perhaps there is room by now; if not, this says so.
+            Some(Err(_)) | None => self.prepare(),
         }
     }
 

@@ -82,6 +82,14 @@ static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 const SYNC_EVERY: u64 = 4 << 20;
 
 impl Workshop {
+    /// A file of the right length, whose zeros are not there until they are written over.
+    pub(super) fn sparse(&self) -> io::Result<Prepared> {
+        let path = self.dir.join("0.tmp");
+        let file = self.disk.create(&path)?;
+        file.set_len(self.segment_size)?;
+        Ok(Prepared { path, file })
+    }
+
     /// Makes the `n`-th prepared file, unless told to stop. Two names take turns: one may not have
     /// been given its final name yet while the next is made.
     pub(super) fn prepare(&self, n: u64, stop: &AtomicBool) -> io::Result<Prepared> {
@@ -100,7 +108,7 @@ impl Workshop {
     }
 }
 
-/// A thread that always has the next segment ready.
+/// A thread that makes the next segment.
 pub(super) struct Pipeline {
     ready: Receiver<io::Result<Prepared>>,
     stop: Arc<AtomicBool>,
@@ -108,18 +116,17 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    pub(super) fn start(workshop: Workshop, first: u64) -> io::Result<Self> {
-        // Without room in the channel: one is ready, none is made in advance of it.
-        let (give, ready) = mpsc::sync_channel(0);
+    pub(super) fn start(workshop: Workshop, n: u64) -> io::Result<Self> {
+        let (give, ready) = mpsc::sync_channel(1);
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name("wal-prepare".to_owned())
-            .spawn(move || keep_ready(&workshop, first, &give, &told))?;
+            .spawn(move || make(&workshop, n, &give, &told))?;
         Ok(Self { ready, stop, thread: Some(thread) })
     }
 
-    /// The next segment, waiting for it if need be; `None` if the thread has given up.
+    /// The segment, waiting for it if need be; `None` if the thread has given up.
     pub(super) fn take(&self) -> Option<io::Result<Prepared>> {
         self.ready.recv().ok()
     }
@@ -128,9 +135,6 @@ impl Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Whoever waits in `send` must see its partner gone.
-        let (_, nobody) = mpsc::sync_channel(0);
-        drop(std::mem::replace(&mut self.ready, nobody));
         if let Some(thread) = self.thread.take() {
             // A panic over there has been reported by its own thread.
             drop(thread.join());
@@ -138,27 +142,9 @@ impl Drop for Pipeline {
     }
 }
 
-fn keep_ready(
-    workshop: &Workshop,
-    first: u64,
-    give: &SyncSender<io::Result<Prepared>>,
-    stop: &AtomicBool,
-) {
-    for n in first.. {
-        let made = workshop.prepare(n, stop);
-        let path = made.as_ref().ok().map(|prepared| prepared.path.clone());
-        let failed = made.is_err();
-        if give.send(made).is_err() {
-            if let Some(path) = path {
-                // Left behind, it costs space until the next start; nothing else.
-                drop(workshop.disk.remove(&path));
-            }
-            return;
-        }
-        if failed {
-            return;
-        }
-    }
+fn make(workshop: &Workshop, n: u64, give: &SyncSender<io::Result<Prepared>>, stop: &AtomicBool) {
+    // One that nobody takes is left behind: it costs space until the next start, nothing else.
+    let _ = give.send(workshop.prepare(n, stop));
 }
 
 /// Never set: for preparing a segment that is needed now.

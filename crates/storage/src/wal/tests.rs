@@ -225,7 +225,7 @@ fn the_machines_disk_prepares_segments_in_the_background_and_keeps_them_locked()
     let mark = SnapshotMark::default();
     let disk = || Arc::new(RealDisk) as Arc<dyn Disk>;
     let mut wal = Wal::create_with(disk(), &dir, METADATA, SETTINGS).expect("a log");
-    wal.prepare_in_background().expect("a thread");
+    wal.prepare_in_background();
     for index in 1..=100 {
         let entry = EntryRef { kind: 0, term: 1, index, data: &[7; 500] };
         wal.append([entry].into_iter(), None).expect("buffered");

@@ -1,0 +1,101 @@
+//! What a process has used: CPU time and memory, as the kernel counts them.
+//!
+//! `/proc/PID/task/*/schedstat` counts each thread's CPU time in nanoseconds, but forgets threads
+//! that ended; `/proc/PID/stat` remembers all, in ticks of ten milliseconds. The sum over the
+//! threads is taken, unless the ticks show that it lacks something.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::param::clock_ticks_per_second;
+use rustix::process::Pid;
+
+/// Both counts, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cpu {
+    threads: Duration,
+    ticks: Duration,
+}
+
+impl Cpu {
+    pub(crate) fn of(pid: Pid) -> Self {
+        let proc = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+        let tasks = fs::read_dir(proc.join("task")).into_iter().flatten().flatten();
+        let threads = tasks
+            .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
+            .filter_map(|text| text.split(' ').next()?.parse().ok())
+            .map(Duration::from_nanos)
+            .sum();
+        let stat = fs::read_to_string(proc.join("stat")).unwrap_or_default();
+        let ticks = ticks(&stat).unwrap_or(0) as f64 / clock_ticks_per_second() as f64;
+        Self { threads, ticks: Duration::from_secs_f64(ticks) }
+    }
+
+    /// What was used since then.
+    pub(crate) fn since(self, then: Self) -> Duration {
+        let tick = Duration::from_secs(1) / clock_ticks_per_second() as u32;
+        let threads = self.threads.saturating_sub(then.threads);
+        let ticks = self.ticks.saturating_sub(then.ticks);
+        // User and system time are each cut to a tick, at both ends.
+        if ticks > threads + 4 * tick { ticks } else { threads }
+    }
+}
+
+/// User and system time in `/proc/PID/stat`, whose second field may hold anything in parentheses.
+fn ticks(stat: &str) -> Option<u64> {
+    let after_name = stat.rsplit_once(") ")?.1;
+    let mut fields = after_name.split(' ').skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(user + system)
+}
+
+/// Resident memory in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) resident: u64,
+    /// Of it, what no file backs.
+    pub(crate) anonymous: u64,
+}
+
+impl Memory {
+    pub(crate) fn of(pid: Pid) -> Self {
+        let path = format!("/proc/{}/status", pid.as_raw_nonzero());
+        let status = fs::read_to_string(path).unwrap_or_default();
+        Self { resident: size(&status, "VmRSS:"), anonymous: size(&status, "RssAnon:") }
+    }
+}
+
+fn size(status: &str, name: &str) -> u64 {
+    let value = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = value.and_then(|v| v.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_hides_no_field() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 10 0 0 0 250 31 0 0 20 0 1 0 100";
+        assert_eq!(ticks(stat), Some(281));
+        assert_eq!(ticks("7 (a"), None);
+    }
+
+    #[test]
+    fn sizes_are_found_by_name() {
+        let status = "Name:\tx\nVmRSS:\t  2048 kB\nRssAnon:\t    12 kB\n";
+        assert_eq!((size(status, "VmRSS:"), size(status, "RssAnon:")), (2048 << 10, 12 << 10));
+        assert_eq!(size(status, "VmSwap:"), 0);
+    }
+
+    #[test]
+    fn threads_that_ended_are_found_in_the_ticks() {
+        let (start, second) = (Cpu::default(), Duration::from_secs(1));
+        let precise = Cpu { threads: second, ticks: second + Duration::from_millis(30) };
+        assert_eq!(precise.since(start), second);
+        let lost = Cpu { threads: second / 10, ticks: second };
+        assert_eq!(lost.since(start), second);
+    }
+}

@@ -1,0 +1,182 @@
+//! What comes in: the values of a body, one by one, and what the headers say of the call.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use hyper::header::{AUTHORIZATION, HeaderMap};
+use proto::error::Status;
+
+use super::codec::{invalid, too_large};
+use super::scan::{Scan, Scanner};
+use crate::api::Caller;
+
+/// What gRPC adds to the largest request, as etcd allows for it.
+const OVERHEAD_MAX: usize = 512 * 1024;
+/// How much longer JSON may be than what it describes: base64 adds a third, names and spaces more.
+const JSON_GROWTH_MAX: usize = 2;
+
+/// The JSON values of a request's body, as they come.
+pub(super) struct Requests<B> {
+    body: B,
+    scanner: Scanner,
+    buffer: BytesMut,
+    request_bytes_max: usize,
+    ended: bool,
+}
+
+impl<B> Requests<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Error,
+{
+    pub(super) fn new(body: B, request_bytes_max: usize) -> Self {
+        let (scanner, buffer) = (Scanner::default(), BytesMut::new());
+        Self { body, scanner, buffer, request_bytes_max, ended: false }
+    }
+
+    /// The most bytes of a request, in protobuf.
+    pub(super) fn message_max(&self) -> usize {
+        self.request_bytes_max + OVERHEAD_MAX
+    }
+
+    /// The most bytes of a request, in JSON.
+    fn value_max(&self) -> usize {
+        JSON_GROWTH_MAX * self.message_max()
+    }
+
+    /// The next value; `None` at the end of the body. Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        loop {
+            match self.scanner.scan(&self.buffer) {
+                Scan::Value(len) => {
+                    self.scanner = Scanner::default();
+                    return Ok(Some(self.buffer.split_to(len).freeze()));
+                }
+                Scan::Invalid(what) => return Err(invalid(what)),
+                Scan::Unfinished if self.ended => return self.last(),
+                Scan::Unfinished => {}
+            }
+            if self.scanner.is_before_value() {
+                self.buffer.clear(); // Nothing but white space.
+                self.scanner = Scanner::default();
+            }
+            if self.buffer.len() > self.value_max() {
+                return Err(too_large(self.buffer.len(), self.message_max()));
+            }
+            match self.body.frame().await {
+                None => self.ended = true,
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(broken)) => return Err(invalid(broken.to_string())),
+            }
+        }
+    }
+
+    /// What is left when the body has ended: nothing, a number, or half a value.
+    fn last(&mut self) -> Result<Option<Bytes>, Status> {
+        if self.scanner.is_before_value() {
+            return Ok(None);
+        }
+        if !self.scanner.is_whole() {
+            return Err(invalid("unexpected EOF"));
+        }
+        self.scanner = Scanner::default();
+        Ok(Some(self.buffer.split_to(self.buffer.remaining()).freeze()))
+    }
+}
+
+/// What the headers say of a call.
+#[derive(Debug, Default)]
+pub(super) struct Metadata {
+    pub(super) caller: Caller,
+    pub(super) deadline: Option<Instant>,
+    client_version: Option<Box<str>>,
+}
+
+impl Metadata {
+    /// `Grpc-Metadata-X` is gRPC's `x`; `Authorization` is its own, and comes before the other.
+    pub(super) fn read(headers: &HeaderMap) -> Result<Self, Status> {
+        let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let token = value("grpc-metadata-token")
+            .or_else(|| value(AUTHORIZATION.as_str()))
+            .or_else(|| value("grpc-metadata-authorization"));
+        let requires_leader = value("grpc-metadata-hasleader") == Some("true");
+        let deadline = match value("grpc-timeout") {
+            None => None,
+            Some(text) => {
+                let time = parse_timeout(text);
+                let time = time.ok_or_else(|| invalid(format!("invalid grpc-timeout: {text}")))?;
+                Instant::now().checked_add(time)
+            }
+        };
+        Ok(Self {
+            caller: Caller { token: token.map(Box::from), requires_leader },
+            deadline,
+            client_version: value("grpc-metadata-client-api-version").map(Box::from),
+        })
+    }
+
+    pub(super) fn client_version(&self) -> Option<&str> {
+        self.client_version.as_deref()
+    }
+}
+
+/// Digits of a timeout; gRPC allows no more.
+const TIMEOUT_DIGITS_MAX: usize = 8;
+
+/// `100m` is a tenth of a second.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (at, unit) = text.char_indices().next_back()?;
+    let digits = &text[..at];
+    if digits.len() > TIMEOUT_DIGITS_MAX || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        'H' => Some(Duration::from_secs(number * 3600)),
+        'M' => Some(Duration::from_secs(number * 60)),
+        'S' => Some(Duration::from_secs(number)),
+        'm' => Some(Duration::from_millis(number)),
+        'u' => Some(Duration::from_micros(number)),
+        'n' => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_digits_and_a_unit() {
+        assert_eq!(parse_timeout("100m"), Some(Duration::from_millis(100)));
+        assert_eq!(parse_timeout("1H"), Some(Duration::from_secs(3600)));
+        for text in ["", "5", "S", "1x", "-1S", "123456789S", "1 S", "1µ"] {
+            assert_eq!(parse_timeout(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_say_who_calls() {
+        let read = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for &(name, value) in pairs {
+                headers.insert(name, value.parse().expect("a value"));
+            }
+            let caller = Metadata::read(&headers).expect("nothing is wrong").caller;
+            (caller.token.unwrap_or_default().into_string(), caller.requires_leader)
+        };
+        assert_eq!(read(&[]), (String::new(), false));
+        assert_eq!(read(&[("token", "t")]), (String::new(), false));
+        assert_eq!(read(&[("grpc-metadata-hasleader", "true")]), (String::new(), true));
+        let both = [("authorization", "a"), ("grpc-metadata-authorization", "b")];
+        assert_eq!(read(&both).0, "a");
+        assert_eq!(read(&[both[0], ("grpc-metadata-token", "c")]).0, "c");
+    }
+}
