@@ -10,7 +10,7 @@
 
 use std::fmt::{self, Display};
 use std::process;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -146,6 +146,8 @@ pub struct Engine {
     pub logger: Logger,
     /// The last entry that was in the log before this process: nobody waits for those.
     pub replayed: u64,
+    /// How many snapshots are being sent.
+    pub(crate) snapshots: AtomicUsize,
     started: Instant,
     state: RwLock<State>,
     stopping: AtomicBool,
@@ -191,6 +193,7 @@ impl Engine {
             worker: Inbox::new(WORKER_INBOX_MAX),
             logger,
             replayed,
+            snapshots: AtomicUsize::new(0),
             started: Instant::now(),
             state: RwLock::new(state),
             stopping: AtomicBool::new(false),

@@ -268,6 +268,15 @@ impl Leases {
         self.leases.keys().copied()
     }
 
+    /// All leases as they are stored, by id; without what is left of them unless that is kept.
+    pub(crate) fn stored(&self, keep_remaining: bool) -> impl Iterator<Item = leasepb::Lease> {
+        self.leases.iter().map(move |(id, lease)| leasepb::Lease {
+            id: id.0,
+            ttl: lease.ttl,
+            remaining_ttl: if keep_remaining { lease.remaining } else { 0 },
+        })
+    }
+
     pub fn len(&self) -> usize {
         self.leases.len()
     }

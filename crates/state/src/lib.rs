@@ -14,6 +14,7 @@
 //! | [`check`] | does a request make sense, whatever the state? |
 //! | [`apply`] | what does an entry do? |
 //! | [`state`] | how is all this opened, kept on the disk, and tidied up? |
+//! | `snapshot` | what does the file look like that holds all this? |
 //! | [`lease`] | which keys live only for a while, and until when? |
 //! | [`watch`] | who is told of what? |
 //! | [`alarm`], [`quota`], [`membership`] | what is wrong, how much is too much, who is there? |
@@ -35,6 +36,7 @@ pub mod lease;
 pub mod membership;
 mod mvcc;
 pub mod quota;
+mod snapshot;
 pub mod state;
 pub mod watch;
 
@@ -43,6 +45,7 @@ pub use self::fault::{Fatal, Stop};
 pub use self::mvcc::check;
 pub use self::mvcc::hash::{HashJob, HashRun, HashTurn, KvHash};
 pub use self::mvcc::stream::{RangeStream, Turn};
+pub use self::snapshot::{File, Gathered, Snapshot, SnapshotRun, Unwritten};
 pub use self::state::{Config, State};
 
 #[cfg(test)]

@@ -292,6 +292,11 @@ impl State {
         run.step(&self.mvcc)
     }
 
+    /// Whether what is left of a lease is stored when it is checkpointed.
+    pub(crate) fn persists_checkpoints(&self) -> bool {
+        self.leases.persists_checkpoints() || self.membership.speaks(3, 6)
+    }
+
     /// What is worth collecting, if anything is. To be run without the lock, then brought back by
     /// [`State::adopt`], [`State::relocate`] and [`State::release`].
     pub fn victim(&mut self, dead_percent_min: u64) -> Option<Victim> {

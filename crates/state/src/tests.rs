@@ -3,6 +3,7 @@
 mod model;
 mod script;
 mod show;
+mod snapshot;
 mod watching;
 mod world;
 

@@ -1,18 +1,21 @@
 //! The Maintenance service, and the one question about authentication that is answered so far.
 
+use std::sync::mpsc::TryRecvError;
+
 use proto::error::{Error, Status};
 use proto::etcdserverpb::{
     AlarmRequest, AlarmType, AuthStatusResponse, DefragmentRequest, DefragmentResponse,
     DowngradeInfo, HashKvRequest, HashRequest, MoveLeaderRequest, MoveLeaderResponse,
-    StatusRequest, StatusResponse,
+    SnapshotRequest, StatusRequest, StatusResponse,
 };
 use proto::prost::Message;
 use proto::raft_request::Body;
 
 use super::ReplyTo;
-use super::port::{Call, Port, Turn, decode};
+use super::port::{Call, Handler, Port, Turn, decode};
 use crate::drive::chores::Answering;
 use crate::drive::keeper::Keeping;
+use crate::drive::snapshot::{self, Piece, Pieces};
 use crate::drive::worker::Job;
 use crate::version;
 
@@ -75,6 +78,34 @@ pub(super) fn hash_kv(port: &Port, turn: &Turn<'_>, call: &Call) -> Result<(), S
     let HashKvRequest { revision } = decode(&call.body)?;
     let answering = port.answering(call.to);
     turn.engine.tell_worker(Job::HashKv { revision, answering })
+}
+
+/// A snapshot on its way: made by a thread of its own, as fast as its caller takes it.
+pub(crate) struct SnapshotStream {
+    pieces: Pieces,
+}
+
+pub(super) fn snapshot(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
+    decode::<SnapshotRequest>(&call.body)?;
+    let pieces = snapshot::start(&port.engine, port.answering(call.to))?;
+    port.handlers.insert(call.to, Handler::Snapshot(SnapshotStream { pieces }));
+    port.pump(call.to, turn)
+}
+
+impl SnapshotStream {
+    /// Passes on what is made while there is room; true at the end.
+    pub(crate) fn pump(&mut self, turn: &mut Turn<'_>, to: ReplyTo) -> Result<bool, Status> {
+        while turn.outlet.room(to) > 0 {
+            match self.pieces.try_recv() {
+                Ok(Piece::Message(message)) => turn.outlet.message(to, message),
+                Ok(Piece::End) => return Ok(true),
+                // The thread says so when it has made more.
+                Err(TryRecvError::Empty) => return Ok(false),
+                Err(TryRecvError::Disconnected) => return Err(Error::Stopped.into()),
+            }
+        }
+        Ok(false)
+    }
 }
 
 pub(super) fn move_leader(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {

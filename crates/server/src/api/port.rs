@@ -70,6 +70,7 @@ pub(crate) enum Handler {
     Watch(WatchStream),
     KeepAlive,
     RangeStream(kv::RowStream),
+    Snapshot(maintenance::SnapshotStream),
     /// Never ends by itself: only its caller going ends it.
     Health,
 }
@@ -218,6 +219,7 @@ impl Port {
             Method::Hash => maintenance::hash(self, turn, &call),
             Method::HashKV => maintenance::hash_kv(self, turn, &call),
             Method::MoveLeader => maintenance::move_leader(turn, &call),
+            Method::Snapshot => maintenance::snapshot(self, turn, &call),
             Method::AuthStatus => self.read(call, turn),
             Method::Lock => lock::lock(self, call),
             Method::Unlock => lock::unlock(self, call),
@@ -235,7 +237,6 @@ impl Port {
             | Method::MemberUpdate
             | Method::MemberPromote
             | Method::Downgrade
-            | Method::Snapshot
             | Method::AuthEnable
             | Method::AuthDisable
             | Method::UserAdd
@@ -287,7 +288,7 @@ impl Port {
         match self.handlers.get_mut(&to) {
             Some(Handler::KeepAlive) => lease::keep_alive(turn, to, body),
             Some(Handler::Watch(_)) => watch::message(self, turn, to, body),
-            Some(Handler::RangeStream(_) | Handler::Health) | None => Ok(()),
+            Some(Handler::RangeStream(_) | Handler::Snapshot(_) | Handler::Health) | None => Ok(()),
         }
     }
 
@@ -323,6 +324,7 @@ impl Port {
                 false
             }
             Some(Handler::RangeStream(stream)) => stream.pump(turn, to)?,
+            Some(Handler::Snapshot(stream)) => stream.pump(turn, to)?,
             Some(Handler::KeepAlive | Handler::Health) | None => false,
         };
         if done {

@@ -12,4 +12,5 @@ pub mod keeper;
 pub mod log;
 pub(crate) mod member;
 pub(crate) mod membership;
+pub(crate) mod snapshot;
 pub mod worker;

@@ -49,7 +49,7 @@ impl State {
     }
 
     pub(super) fn lease_checkpoint(&mut self, request: &LeaseCheckpointRequest, reply: Reply<'_>) {
-        let persist = self.leases.persists_checkpoints() || self.membership.speaks(3, 6);
+        let persist = self.persists_checkpoints();
         for checkpoint in &request.checkpoints {
             let id = LeaseId(checkpoint.id);
             let stored = self.leases.checkpoint(id, checkpoint.remaining_ttl);

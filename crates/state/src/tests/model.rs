@@ -24,7 +24,7 @@ pub(super) struct Model {
     /// By revision, from 0.
     pub(super) maps: Vec<Map>,
     pub(super) compacted: i64,
-    leases: BTreeSet<i64>,
+    pub(super) leases: BTreeSet<i64>,
     /// Whether a txn may write a key twice. Only by way of an open end can it get so far, but the store
     /// has to stand it.
     doubles: bool,
