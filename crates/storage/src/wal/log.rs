@@ -16,7 +16,7 @@ use crate::disk::{Disk, File};
 const BUFFER_MAX: usize = 4 << 20;
 
 /// The next segment is prepared when one part in so many of the last is full.
-const PREPARE_AFTER: u64 = 8;
+const PREPARE_AFTER: u64 = 2;
 
 /// A buffer that had to grow beyond this is given back.
 const BUFFER_KEPT_MAX: usize = 1 << 20;
