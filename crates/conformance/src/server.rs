@@ -55,8 +55,9 @@ impl Server {
             let mut server = Server { program, flags, folder, client, peer, child };
             match server.until_ready().await {
                 Ok(()) => return Ok(server),
-                Err(error) if attempt == START_ATTEMPTS_MAX => return Err(error),
-                Err(_) => {}
+                // One that ended may have lost its port to another; one that waits has not.
+                Err(_) if server.has_ended()? && attempt < START_ATTEMPTS_MAX => {}
+                Err(error) => return Err(error),
             }
         }
         unreachable!("the last attempt returns")
@@ -93,6 +94,10 @@ impl Server {
                 bail!("the server is not ready; it said:\n{}", self.last_words());
             }
         }
+    }
+
+    fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
     }
 
     fn last_words(&self) -> String {

@@ -297,6 +297,11 @@ impl State {
         self.leases.persists_checkpoints() || self.membership.speaks(3, 6)
     }
 
+    /// Ends the segment that is being written, so that from the next checkpoint on it can be collected.
+    pub fn roll(&mut self) -> Result<(), Fatal> {
+        Ok(self.mvcc.log.roll()?)
+    }
+
     /// What is worth collecting, if anything is. To be run without the lock, then brought back by
     /// [`State::adopt`], [`State::relocate`] and [`State::release`].
     pub fn victim(&mut self, dead_percent_min: u64) -> Option<Victim> {

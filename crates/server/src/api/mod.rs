@@ -13,6 +13,7 @@
 //! Reads run on the front end's own thread, under a read lock taken once a turn. Writes leave as
 //! bytes framed for the log and come back as encoded responses, matched by request id.
 
+mod buffer;
 mod cluster;
 mod election;
 mod health;

@@ -21,6 +21,7 @@ use proto::prost::Message;
 use proto::raft_request::{self, Body};
 use state::{State, Stop};
 
+use super::buffer::Buffers;
 use super::reads::Reads;
 use super::task::Tasks;
 use super::waiting::Waiting;
@@ -89,7 +90,7 @@ pub struct Port {
     compacting: Vec<(ReplyTo, Bytes)>,
     proposals: Vec<Proposal>,
     frames: BytesMut,
-    answers: Vec<u8>,
+    answers: Buffers,
 }
 
 /// One turn of a port: the state, locked at most once, and where answers go.
@@ -132,7 +133,7 @@ impl Port {
             compacting: Vec::new(),
             proposals: Vec::new(),
             frames: BytesMut::new(),
-            answers: Vec::new(),
+            answers: Buffers::default(),
         }
     }
 
@@ -481,15 +482,9 @@ impl Port {
         to: ReplyTo,
         encode: impl FnOnce(&State, &mut Vec<u8>) -> Result<(), Stop>,
     ) -> Result<(), Status> {
-        self.answers.clear();
         let engine = turn.engine;
-        engine.refusal_of(encode(turn.state(), &mut self.answers))?;
-        let message = if self.answers.len() > ANSWER_KEPT_MAX {
-            Bytes::from(std::mem::take(&mut self.answers))
-        } else {
-            Bytes::copy_from_slice(&self.answers)
-        };
-        turn.outlet.reply(to, message);
+        engine.refusal_of(encode(turn.state(), self.answers.begin()))?;
+        turn.outlet.reply(to, self.answers.finish());
         Ok(())
     }
 
@@ -527,9 +522,6 @@ impl Port {
         self.waiting.n_unanswered()
     }
 }
-
-/// Answers up to this size are copied out of a buffer that is used again.
-const ANSWER_KEPT_MAX: usize = 16 * 1024;
 
 /// What every unary call must pass, whatever it asks for.
 fn admit(call: &Call, engine: &Engine) -> Result<(), Status> {

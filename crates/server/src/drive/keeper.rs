@@ -30,6 +30,8 @@ use crate::engine::Engine;
 const TURN: Duration = Duration::from_millis(200);
 /// A checkpoint is taken when this much would be lost to a replay.
 const UNSYNCED_BYTES_MAX: u64 = 64 << 20;
+/// Less than this is not worth a new segment.
+const ROLL_GAIN_MIN: u64 = 1 << 20;
 /// With `Defragment` even segments with little to gain are collected.
 const DEAD_PERCENT_EAGER: u64 = 10;
 
@@ -118,10 +120,21 @@ impl Keeper<'_> {
             pruned = true;
             std::thread::yield_now();
         }
-        if pruned {
+        if pruned || self.eager {
+            self.roll();
             // Records may be discarded only below a compaction that a checkpoint remembers.
             self.checkpoint();
             engine.compaction_finished();
+        }
+    }
+
+    /// If much is dead, some of it lies in the segment being written, which only then can be collected.
+    fn roll(&self) {
+        let engine = self.engine;
+        let size = engine.state().size();
+        if size.on_disk > 2 * size.live + ROLL_GAIN_MIN {
+            let rolled = engine.state_mut().roll();
+            engine.or_die("store", rolled);
         }
     }
 

@@ -15,6 +15,7 @@
 //!
 //! - A body is held only up to one value of [`Requests::value_max`] bytes.
 //! - A stream's answer begins with its first message: until then it can still fail properly.
+//! - A body is read on while its call runs, or a client that goes would not be noticed.
 //! - The end of a request stream, or nonsense in it, half-closes the call; it does not end it.
 
 mod codec;
@@ -35,7 +36,7 @@ use hyper::{Method as Verb, Request, Response, StatusCode};
 use proto::error::{Code, Status};
 use proto::method::{Kind, Method};
 use tokio::sync::mpsc;
-use tokio::time::timeout_at;
+use tokio::time::sleep_until;
 
 use self::codec::Codec;
 use self::exchange::Exchange;
@@ -92,19 +93,19 @@ struct Call {
 impl Call {
     async fn unary<S: Service>(mut self, context: &Context<S>) -> Result<Answer, Status> {
         let body = self.whole_request().await?;
-        let Self { method, metadata, .. } = self;
+        let Self { method, metadata, mut requests, .. } = self;
         let metrics = context.service.metrics();
         let count = Count::begin(metrics, method, CallType::Unary, metadata.client_version());
+        let mut counted = Counted { metrics, count: Some(count) };
         metrics.grpc.msg_received(method);
         let call = context.service.call(method, metadata.caller, body);
-        let result = match metadata.deadline {
-            None => call.await,
-            Some(deadline) => {
-                let in_time = timeout_at(deadline.into(), call).await;
-                in_time.unwrap_or_else(|_| Err(deadline_exceeded()))
-            }
+        let result = tokio::select! {
+            biased;
+            status = requests.drain() => Err(status),
+            () = until(metadata.deadline) => Err(deadline_exceeded()),
+            result = call => result,
         };
-        count.end(metrics, &result);
+        counted.end(&result);
         let json = self.codec.response(&result?)?;
         metrics.grpc.msg_sent(method);
         Ok(from_grpc(StatusCode::OK, Content::Whole(json.into())))
@@ -155,11 +156,20 @@ fn from_grpc(status: StatusCode, content: Content) -> Answer {
     answer
 }
 
+/// Waits for a deadline, if there is one.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) if deadline <= Instant::now() => {}
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn deadline_exceeded() -> Status {
     Status::new(Code::DeadlineExceeded, Cow::Borrowed("context deadline exceeded"))
 }
 
-/// A call being counted. One that is never told its end was cancelled.
+/// A call being counted.
 struct Count {
     method: Method,
     began: Option<Instant>,
@@ -178,6 +188,33 @@ impl Count {
         metrics.grpc.handled(self.method, code);
         if let Some(began) = self.began {
             metrics.grpc.took(self.method, began.elapsed());
+        }
+    }
+
+    /// The client has gone before the end.
+    fn cancel(self, metrics: &Metrics) {
+        self.end::<()>(metrics, &Err(request::gone()));
+    }
+}
+
+/// A call that counts as cancelled if it is dropped before its end.
+struct Counted<'a> {
+    metrics: &'a Metrics,
+    count: Option<Count>,
+}
+
+impl Counted<'_> {
+    fn end<T>(&mut self, result: &Result<T, Status>) {
+        if let Some(count) = self.count.take() {
+            count.end(self.metrics, result);
+        }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if let Some(count) = self.count.take() {
+            count.cancel(self.metrics);
         }
     }
 }

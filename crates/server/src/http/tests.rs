@@ -493,3 +493,20 @@ fn the_servers_end_ends_idle_connections_and_streams() {
     assert!(rest.contains("etcdserver: server stopped"), "{rest}");
     world.within(idle.read_to_string(&mut rest)).expect("closed");
 }
+
+#[test]
+fn a_call_whose_client_has_gone_counts_as_cancelled() {
+    let world = World::new();
+    let pipe = world.begin("/v3/kv/compaction", "{}");
+    let count = |code: &str| {
+        let line = format!(
+            "grpc_server_handled_total{{grpc_code=\"{code}\",grpc_method=\"Compact\",\
+             grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"}} 1\n"
+        );
+        world.get("/metrics").contains(&line)
+    };
+    assert!(!count("Canceled"));
+    drop(pipe);
+    // The task that held the call has run once another request is answered.
+    assert!(count("Canceled"));
+}

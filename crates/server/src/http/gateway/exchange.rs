@@ -9,20 +9,20 @@ use proto::error::{Code, Error, Status};
 use proto::method::{Kind, Method};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
-use tokio::time::sleep_until;
 
 use super::super::service::{Service, Stream};
 use super::super::{Context, answer, stopped};
 use super::codec::Codec;
 use super::request::Requests;
-use super::{Call, Count, deadline_exceeded};
+use super::{Call, Count, deadline_exceeded, until};
 use crate::metrics::CallType;
 
 /// See the module.
 pub(super) struct Exchange<S: Service> {
     stream: S::Stream,
-    /// `None` once there will be no more requests.
-    requests: Option<Requests<Incoming>>,
+    requests: Requests<Incoming>,
+    /// Whether what the client sends are still requests.
+    asking: bool,
     codec: Codec,
     method: Method,
     deadline: Option<Instant>,
@@ -62,9 +62,8 @@ impl<S: Service> Exchange<S> {
             }
         };
         let stopping = context.stopping.clone();
-        let requests = bidirectional.then_some(requests);
-        let count = Some(count);
-        Ok(Self { stream, requests, codec, method, deadline, stopping, context, count })
+        let (asking, count) = (bidirectional, Some(count));
+        Ok(Self { stream, requests, asking, codec, method, deadline, stopping, context, count })
     }
 
     /// The next line for the client. Dropping the future loses nothing.
@@ -97,30 +96,25 @@ impl<S: Service> Exchange<S> {
     }
 
     async fn turn(&mut self) -> Turn {
-        let Self { stream, requests, deadline, stopping, .. } = self;
+        let Self { stream, requests, asking, deadline, stopping, .. } = self;
         let asked = async {
-            match requests {
-                Some(requests) => requests.next().await,
-                None => std::future::pending().await,
-            }
-        };
-        let out_of_time = async {
-            match deadline {
-                Some(deadline) => sleep_until((*deadline).into()).await,
-                None => std::future::pending().await,
+            if *asking {
+                Turn::Asked(requests.next().await)
+            } else {
+                Turn::Answered(Err(requests.drain().await))
             }
         };
         tokio::select! {
             answer = stream.next() => Turn::Answered(answer),
-            request = asked => Turn::Asked(request),
-            () = out_of_time => Turn::OutOfTime,
+            turn = asked => turn,
+            () = until(*deadline) => Turn::OutOfTime,
             () = stopped(stopping) => Turn::Stopping,
         }
     }
 
     /// Hands a request on. The end of requests, or nonsense, is the last.
     fn forward(&mut self, request: Result<Option<Bytes>, Status>) -> Result<(), Status> {
-        let len_max = self.requests.as_ref().map_or(0, Requests::message_max);
+        let len_max = self.requests.message_max();
         let body = match request {
             Ok(Some(json)) => self.codec.request(&json, len_max).map(Some),
             Ok(None) => Ok(None),
@@ -134,7 +128,7 @@ impl<S: Service> Exchange<S> {
             // What is too large is refused; what makes no sense is where the stream of requests ends.
             Err(status) if status.code == Code::ResourceExhausted => return Err(status),
             Ok(None) | Err(_) => {
-                self.requests = None;
+                self.asking = false;
                 self.stream.half_close();
             }
         }
@@ -165,8 +159,7 @@ impl<S: Service> Exchange<S> {
 impl<S: Service> Drop for Exchange<S> {
     fn drop(&mut self) {
         if let Some(count) = self.count.take() {
-            let gone = Status::new(Code::Canceled, "context canceled");
-            count.end::<()>(self.context.service.metrics(), &Err(gone));
+            count.cancel(self.context.service.metrics());
         }
     }
 }

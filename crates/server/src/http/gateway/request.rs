@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::header::{AUTHORIZATION, HeaderMap};
-use proto::error::Status;
+use proto::error::{Code, Status};
 
 use super::codec::{invalid, too_large};
 use super::scan::{Scan, Scanner};
@@ -78,6 +78,20 @@ where
         }
     }
 
+    /// Lets the rest of the body go by. Ends only if the client breaks off: it is by reading that
+    /// one learns of it.
+    pub(super) async fn drain(&mut self) -> Status {
+        self.buffer = BytesMut::new();
+        while !self.ended {
+            match self.body.frame().await {
+                None => self.ended = true,
+                Some(Ok(_)) => {}
+                Some(Err(_)) => return gone(),
+            }
+        }
+        std::future::pending().await
+    }
+
     /// What is left when the body has ended: nothing, a number, or half a value.
     fn last(&mut self) -> Result<Option<Bytes>, Status> {
         if self.scanner.is_before_value() {
@@ -89,6 +103,11 @@ where
         self.scanner = Scanner::default();
         Ok(Some(self.buffer.split_to(self.buffer.remaining()).freeze()))
     }
+}
+
+/// What is said of a call whose client has gone.
+pub(super) fn gone() -> Status {
+    Status::new(Code::Canceled, "context canceled")
 }
 
 /// What the headers say of a call.
