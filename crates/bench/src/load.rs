@@ -15,13 +15,14 @@ pub(crate) mod unary;
 pub(crate) mod watch;
 pub(crate) mod whole;
 
-use std::time::Duration;
+use std::ops::RangeInclusive;
 
 use proto::Method;
 
 use crate::failure::Failure;
 use crate::fleet::Fleet;
-use crate::measure::{Sample, finish, measure};
+use crate::http2::MESSAGE_HEAD_SIZE;
+use crate::measure::{Sample, Setting, finish, measure};
 use crate::process::Server;
 use crate::request::{Order, Requests, compare_and_put, get, put, puts, range, value};
 use keepalive::KeepAlive;
@@ -94,11 +95,13 @@ const fn whole(name: &'static str, doc: &'static str, whole: Whole) -> Named {
 /// Every load, in the order they are run and told.
 pub(crate) const LOADS: &[Named] = &[
     closed("put-1x1", "put, 256 B", Ask::Put, (1, 1)),
+    closed("put-10x2", "put, 256 B", Ask::Put, (10, 2)),
     closed("put-10x20", "put, 256 B", Ask::Put, (10, 20)),
     closed("put-100x10", "put, 256 B", Ask::Put, (100, 10)),
     open("put-open-1000", "put, 256 B, 1000 due a second", Ask::Put, 1000),
     open("put-open-4000", "put, 256 B, 4000 due a second", Ask::Put, 4000),
     closed("get-1x1", "get, linearizable", Ask::Get, (1, 1)),
+    closed("get-10x2", "get, linearizable", Ask::Get, (10, 2)),
     closed("get-10x20", "get, linearizable", Ask::Get, (10, 20)),
     closed("get-100x10", "get, linearizable", Ask::Get, (100, 10)),
     open("get-open-4000", "get, linearizable, 4000 due a second", Ask::Get, 4000),
@@ -121,8 +124,11 @@ pub(crate) const LOADS: &[Named] = &[
     whole("space", "1 M puts over 100 k keys, then compaction under load", Whole::Space),
 ];
 
-/// Writes what the loads read.
+/// Writes what the loads read, and what they write over.
 pub(crate) fn fill(server: &Server) -> Result<(), Failure> {
+    for family in ["put", "txn"] {
+        fill_family(server, family, VALUE_SIZE, FILL_BATCH, N_WRITTEN, N_WRITTEN)?;
+    }
     fill_family(server, "get", VALUE_SIZE, FILL_BATCH, N_READ, N_READ)?;
     fill_family(server, "range", ROW_SIZE, FILL_BATCH_OF_ROWS, N_ROWS, N_ROWS)
 }
@@ -164,35 +170,36 @@ impl Ask {
         }
     }
 
-    /// What an answer holds at least, in bytes.
-    fn answer_min(self) -> usize {
+    /// How many bytes an answer may have: enough to hold what was asked for, and too few to hold
+    /// what a transaction answers whose condition failed.
+    fn answer_sizes(self) -> RangeInclusive<usize> {
         match self {
-            Self::Put | Self::Txn => 1,
-            Self::Get | Self::GetSerializable => VALUE_SIZE,
-            Self::Range { rows } => rows as usize * ROW_SIZE,
+            Self::Put | Self::Txn => MESSAGE_HEAD_SIZE..=VALUE_SIZE,
+            Self::Get | Self::GetSerializable => VALUE_SIZE..=usize::MAX,
+            Self::Range { rows } => rows as usize * ROW_SIZE..=usize::MAX,
         }
     }
 }
 
 impl Rate {
     /// Measures it once.
-    pub(crate) fn run(self, server: &mut Server, window: Duration) -> Result<Sample, Failure> {
+    pub(crate) fn run(self, server: &mut Server, setting: Setting) -> Result<Sample, Failure> {
         match self {
             Self::Unary { ask, connections, form } => {
                 let mut fleet = Fleet::connect(server.address, connections)?;
                 let load = Unary::new(ask.requests(), form, connections);
-                let mut load = load.with_answers_of(ask.answer_min());
-                measure(server, &mut fleet, &mut load, window)
+                let mut load = load.with_answers_of(ask.answer_sizes());
+                measure(server, &mut fleet, &mut load, setting)
             }
             Self::KeepAlive { connections, in_flight } => {
                 let mut load = KeepAlive::prepare(server, connections, in_flight)?;
                 let mut fleet = Fleet::connect(server.address, connections)?;
-                measure(server, &mut fleet, &mut load, window)
+                measure(server, &mut fleet, &mut load, setting)
             }
             Self::Watch { connections, watchers_each } => {
                 let mut fleet = Fleet::connect(server.address, connections + 1)?;
                 let mut load = Watch::prepare(&mut fleet, connections, watchers_each)?;
-                measure(server, &mut fleet, &mut load, window)
+                measure(server, &mut fleet, &mut load, setting)
             }
         }
     }

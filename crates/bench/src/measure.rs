@@ -11,9 +11,9 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::fleet::{Fleet, Load};
 use crate::histogram::Histogram;
-use crate::machine::own_cpu;
+use crate::machine::{Cores, own_cpu};
 use crate::process::Server;
-use crate::usage::Memory;
+use crate::usage::{self, Cpu, Memory};
 
 /// The share of a window that precedes it, uncounted.
 const WARM_UP: f64 = 0.2;
@@ -64,6 +64,48 @@ pub(crate) struct Sample {
     pub(crate) server_cpu: Duration,
     pub(crate) client_cpu: Duration,
     pub(crate) memory: Memory,
+    /// What others took of the core they took more of, as a share: noise.
+    pub(crate) others: f64,
+}
+
+/// For how long, and where.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) window: Duration,
+    pub(crate) cores: Cores,
+}
+
+/// The CPU clocks at one moment.
+struct Clocks {
+    server: Cpu,
+    client: Duration,
+    /// How long each core has been busy, with whatever.
+    busy: [Option<Duration>; 2],
+}
+
+/// What was used between two moments.
+struct Spent {
+    server: Duration,
+    client: Duration,
+    others: Duration,
+}
+
+impl Clocks {
+    fn read(server: &Server, cores: Cores) -> Self {
+        let busy = [cores.server, cores.client].map(|core| core.map(usage::busy));
+        Self { server: server.cpu(), client: own_cpu(), busy }
+    }
+
+    fn since(&self, then: &Self) -> Spent {
+        let server = self.server.since(then.server);
+        let client = self.client.saturating_sub(then.client);
+        let others = |n: usize, ours| {
+            let (now, then) = (self.busy[n]?, then.busy[n]?);
+            Some(now.saturating_sub(then).saturating_sub(ours))
+        };
+        let others = others(0, server).max(others(1, client)).unwrap_or_default();
+        Spent { server, client, others }
+    }
 }
 
 /// Runs the load for so long, on a server at rest.
@@ -71,16 +113,16 @@ pub(crate) fn measure(
     server: &mut Server,
     fleet: &mut Fleet,
     load: &mut impl Measured,
-    window: Duration,
+    Setting { window, cores }: Setting,
 ) -> Result<Sample, Failure> {
     fleet.prompt_all(load)?;
     drive_for(fleet, load, window.mul_f64(WARM_UP))?;
 
     load.latency().clear();
-    let (cpu, own, start) = (server.cpu(), own_cpu(), fleet.clock.now());
+    let (before, start) = (Clocks::read(server, cores), fleet.clock.now());
     drive_for(fleet, load, window)?;
     let took = Duration::from_nanos(fleet.clock.now() - start);
-    let (cpu, own) = (server.cpu().since(cpu), own_cpu().saturating_sub(own));
+    let spent = Clocks::read(server, cores).since(&before);
     server.check_alive()?;
 
     let latency = load.latency();
@@ -92,9 +134,10 @@ pub(crate) fn measure(
         p50: at(0.5),
         p99: at(0.99),
         p999: at(0.999),
-        server_cpu: each(cpu),
-        client_cpu: each(own),
+        server_cpu: each(spent.server),
+        client_cpu: each(spent.client),
         memory: server.memory(),
+        others: spent.others.as_secs_f64() / took.as_secs_f64(),
     };
     load.stop();
     drain(fleet, load, DRAIN_MAX)?;

@@ -31,6 +31,9 @@ use proto::etcdserverpb::{StatusRequest, StatusResponse};
 /// The longest a server may take to answer for the first time.
 const START_MAX: Duration = Duration::from_secs(120);
 
+/// The longest one request may take of it, before another is tried.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The longest a server may take to end when asked to; then it is killed.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
@@ -142,7 +145,7 @@ impl Server {
         };
         loop {
             let answer: Result<proto::etcdserverpb::RangeResponse, _> =
-                call(self.address, Method::Range, &probe, Duration::from_secs(10));
+                call(self.address, Method::Range, &probe, PATIENCE);
             let took = self.started.elapsed();
             if answer.is_ok() {
                 return Ok(took);

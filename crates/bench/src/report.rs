@@ -50,6 +50,7 @@ pub(crate) fn median_sample(samples: &[Sample]) -> Sample {
         p999: time(|s| s.p999),
         server_cpu: time(|s| s.server_cpu),
         client_cpu: time(|s| s.client_cpu),
+        others: median(samples.iter().map(|s| Ordered(s.others)).collect()).0,
         memory: samples.last().map(|s| s.memory).unwrap_or_default(),
     }
 }
@@ -116,6 +117,7 @@ impl Report {
             self.method
         );
         if !self.rates.is_empty() {
+            text.push_str(&self.noise());
             text.push('\n');
             text.push_str(&table(&RATE_COLUMNS.map(str::to_owned), &self.rate_rows()));
         }
@@ -127,6 +129,18 @@ impl Report {
             text.push_str(&table(&columns, &self.fact_rows()));
         }
         text
+    }
+
+    /// How much the machine had to do beside this.
+    fn noise(&self) -> String {
+        let samples = self.rates.iter().flat_map(|row| &row.outcomes).flatten();
+        let shares: Vec<Ordered> = samples.map(|s| Ordered(s.others)).collect();
+        let worst = shares.iter().max().copied().unwrap_or_default();
+        format!(
+            "Others took {:.0} % of a core in the median, {:.0} % at worst.\n",
+            median(shares).0 * 100.0,
+            worst.0 * 100.0
+        )
     }
 
     fn rate_rows(&self) -> Vec<Vec<String>> {
@@ -262,6 +276,7 @@ fn sample_json(sample: &Sample) -> Value {
         "p999_us": us(sample.p999),
         "server_cpu_us": us(sample.server_cpu),
         "client_cpu_us": us(sample.client_cpu),
+        "others_share": sample.others,
         "rss_bytes": sample.memory.resident,
         "rss_anonymous_bytes": sample.memory.anonymous,
     })

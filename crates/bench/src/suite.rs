@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::load::whole::{Fact, Subject, Whole};
 use crate::load::{Named, Rate, What, fill};
 use crate::machine::Cores;
-use crate::measure::Sample;
+use crate::measure::{Sample, Setting};
 use crate::process::{Folder, Server};
 use crate::report::{Row, Who, median_facts, median_sample};
 
@@ -51,17 +51,12 @@ impl Suite<'_> {
         self.contestants.iter().map(who).collect()
     }
 
-    pub(crate) fn rates(&self, loads: &[&'static Named]) -> Result<Vec<Row<Sample>>, Failure> {
+    pub(crate) fn rates(&self, loads: &[&'static Named]) -> Vec<Row<Sample>> {
         let loads = loads.iter().filter_map(|load| match load.what {
             What::Rate(rate) => Some((*load, rate)),
             What::Whole(_) => None,
         });
-        let mut loads = loads.peekable();
-        if loads.peek().is_none() {
-            return Ok(Vec::new());
-        }
-        let start = |contestant: &Contestant| self.start(contestant);
-        let mut servers = self.contestants.iter().map(start).collect::<Result<Vec<_>, _>>()?;
+        let mut servers: Vec<Option<Server>> = self.contestants.iter().map(|_| None).collect();
         loads.map(|(load, rate)| self.rate(load, rate, &mut servers)).collect()
     }
 
@@ -69,32 +64,46 @@ impl Suite<'_> {
         &self,
         load: &'static Named,
         rate: Rate,
-        servers: &mut [Server],
-    ) -> Result<Row<Sample>, Failure> {
+        servers: &mut [Option<Server>],
+    ) -> Row<Sample> {
         let mut outcomes: Vec<Result<Vec<Sample>, String>> =
             servers.iter().map(|_| Ok(Vec::new())).collect();
         for _ in 0..self.rounds {
             for (n, outcome) in outcomes.iter_mut().enumerate() {
                 let Ok(samples) = outcome else { continue };
-                match rate.run(&mut servers[n], self.window) {
+                match self.round(rate, &mut servers[n], n) {
                     Ok(sample) => {
                         self.tell(load, n, &sample);
                         samples.push(sample);
                     }
-                    Err(failure) => {
-                        let why = match servers[n].check_alive() {
-                            Err(death) => death.to_string(),
-                            Ok(()) => failure.to_string(),
-                        };
-                        say(&format!("{} {}: {why}", load.name, self.contestants[n].label));
-                        *outcome = Err(why);
-                        servers[n] = self.start(&self.contestants[n])?;
+                    Err(why) => {
+                        say(&format!("{:<24}{:<6} {why}", load.name, self.contestants[n].label));
+                        *outcome = Err(why.to_string());
                     }
                 }
             }
         }
         let outcomes = outcomes.into_iter().map(|o| o.map(|s| median_sample(&s))).collect();
-        Ok(Row { name: load.name, doc: load.doc, outcomes })
+        Row { name: load.name, doc: load.doc, outcomes }
+    }
+
+    /// One load on one server, once. A server that fails it is not used again.
+    fn round(&self, rate: Rate, slot: &mut Option<Server>, n: usize) -> Result<Sample, Failure> {
+        let mut server = match slot.take() {
+            Some(server) => server,
+            None => self.start(&self.contestants[n])?,
+        };
+        let setting = Setting { window: self.window, cores: self.cores };
+        match rate.run(&mut server, setting) {
+            Ok(sample) => {
+                *slot = Some(server);
+                Ok(sample)
+            }
+            Err(failure) => {
+                server.check_alive()?; // Its death says more than what we noticed of it.
+                Err(failure)
+            }
+        }
     }
 
     fn tell(&self, load: &Named, n: usize, sample: &Sample) {

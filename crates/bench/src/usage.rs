@@ -11,6 +11,8 @@ use std::time::Duration;
 use rustix::param::clock_ticks_per_second;
 use rustix::process::Pid;
 
+use crate::machine::Core;
+
 /// Both counts, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cpu {
@@ -28,18 +30,37 @@ impl Cpu {
             .map(Duration::from_nanos)
             .sum();
         let stat = fs::read_to_string(proc.join("stat")).unwrap_or_default();
-        let ticks = ticks(&stat).unwrap_or(0) as f64 / clock_ticks_per_second() as f64;
-        Self { threads, ticks: Duration::from_secs_f64(ticks) }
+        Self { threads, ticks: duration(ticks(&stat).unwrap_or(0)) }
     }
 
     /// What was used since then.
     pub(crate) fn since(self, then: Self) -> Duration {
-        let tick = Duration::from_secs(1) / clock_ticks_per_second() as u32;
         let threads = self.threads.saturating_sub(then.threads);
         let ticks = self.ticks.saturating_sub(then.ticks);
         // User and system time are each cut to a tick, at both ends.
-        if ticks > threads + 4 * tick { ticks } else { threads }
+        if ticks > threads + duration(4) { ticks } else { threads }
     }
+}
+
+/// How long a core has been busy, with whatever; to a tick.
+pub(crate) fn busy(core: Core) -> Duration {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    duration(busy_ticks(&stat, core).unwrap_or(0))
+}
+
+/// All of a core's ticks but those it idled or waited for a disk.
+fn busy_ticks(stat: &str, core: Core) -> Option<u64> {
+    let name = format!("cpu{} ", core.0);
+    let fields = stat.lines().find_map(|line| line.strip_prefix(&name))?;
+    let ticks: Vec<u64> = fields.split_whitespace().map_while(|f| f.parse().ok()).collect();
+    let [user, nice, system, _idle, _disk, irq, softirq, stolen, ..] = ticks[..] else {
+        return None;
+    };
+    Some(user + nice + system + irq + softirq + stolen)
+}
+
+fn duration(ticks: u64) -> Duration {
+    Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64)
 }
 
 /// User and system time in `/proc/PID/stat`, whose second field may hold anything in parentheses.
@@ -81,6 +102,14 @@ mod tests {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 10 0 0 0 250 31 0 0 20 0 1 0 100";
         assert_eq!(ticks(stat), Some(281));
         assert_eq!(ticks("7 (a"), None);
+    }
+
+    #[test]
+    fn a_core_is_busy_unless_it_idles_or_waits() {
+        let stat = "cpu  9 9 9 9\ncpu0 1 2 4 1000 2000 8 16 32 0 0\ncpu10 1 1 1 1 1 1 1 1 0 0\n";
+        assert_eq!(busy_ticks(stat, Core(0)), Some(63));
+        assert_eq!(busy_ticks(stat, Core(10)), Some(6));
+        assert_eq!(busy_ticks(stat, Core(1)), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - Each answer belongs to a request under way, and is counted once.   (asserted)
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::failure::Failure;
@@ -89,8 +90,8 @@ pub(crate) struct Unary {
     next_due: Option<u64>,
     next_lane: usize,
     latency: Histogram,
-    /// No answer may be shorter: a range that misses rows is no success.
-    answer_min: usize,
+    /// What an answer's data may take: a range that misses rows is no success.
+    answers: RangeInclusive<usize>,
 }
 
 impl Unary {
@@ -103,7 +104,7 @@ impl Unary {
             next_due: None,
             next_lane: 0,
             latency: Histogram::new(),
-            answer_min: MESSAGE_HEAD_SIZE,
+            answers: MESSAGE_HEAD_SIZE..=usize::MAX,
         }
     }
 
@@ -113,9 +114,9 @@ impl Unary {
         self
     }
 
-    /// A shorter answer is a wrong one.
-    pub(crate) fn with_answers_of(mut self, bytes: usize) -> Self {
-        self.answer_min = MESSAGE_HEAD_SIZE + bytes;
+    /// An answer of another size is a wrong one.
+    pub(crate) fn with_answers_of(mut self, bytes: RangeInclusive<usize>) -> Self {
+        self.answers = bytes;
         self
     }
 }
@@ -131,8 +132,8 @@ impl Load for Unary {
             Event::Ended { stream, outcome } => {
                 let flight = lane.end(stream).ok_or(Failure::Wrong("an answer for nobody"))?;
                 match outcome {
-                    Outcome::Done if flight.answered < self.answer_min => {
-                        return Err(Failure::Wrong("an answer shorter than it must be"));
+                    Outcome::Done if !self.answers.contains(&flight.answered) => {
+                        return Err(Failure::Wrong("an answer of another size than it must have"));
                     }
                     Outcome::Done => self.latency.record(now.saturating_sub(flight.due)),
                     Outcome::Refused { .. } | Outcome::Reset { .. } => {
