@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
@@ -34,9 +34,35 @@ const IDLE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub enum LocalInput {
     /// A call begins; its answers go to `answers`.
-    Begin { input: Input, answers: Sender<Answer> },
+    Begin { input: Input, caller: Waiting },
     /// More of a call that has begun.
     More(Input),
+}
+
+/// Where a call's answers go.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    answers: Sender<Answer>,
+    /// Set when a stream was told that there is no room: whoever makes some says so.
+    starved: Arc<AtomicBool>,
+}
+
+impl Waiting {
+    fn new() -> (Self, Receiver<Answer>) {
+        let (answers, receiver) = mpsc::channel(MESSAGES_MAX);
+        (Self { answers, starved: Arc::default() }, receiver)
+    }
+
+    /// As [`Outlet::room`]. Looks again after it has said no: of this thread and the one that makes
+    /// room, at least one sees what the other did.
+    fn room(&self) -> usize {
+        if self.answers.capacity() > RESERVE {
+            return ROOM;
+        }
+        self.starved.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if self.answers.capacity() > RESERVE { ROOM } else { 0 }
+    }
 }
 
 /// What a task receives.
@@ -90,10 +116,11 @@ impl Local {
     }
 
     fn begin(&self, to: ReplyTo, input: Input) -> Result<Stream, Status> {
-        let (answers, receiver) = mpsc::channel(MESSAGES_MAX);
-        let begin = PortWork::Local(LocalInput::Begin { input, answers });
+        let (caller, receiver) = Waiting::new();
+        let starved = Arc::clone(&caller.starved);
+        let begin = PortWork::Local(LocalInput::Begin { input, caller });
         match self.inbox.push(begin) {
-            Ok(()) => Ok(Stream { local: self.clone(), to, receiver, ended: false }),
+            Ok(()) => Ok(Stream { local: self.clone(), to, receiver, starved, ended: false }),
             Err(_) => Err(Error::RequestTooManyRequests.into()),
         }
     }
@@ -116,6 +143,7 @@ pub struct Stream {
     local: Local,
     to: ReplyTo,
     receiver: Receiver<Answer>,
+    starved: Arc<AtomicBool>,
     ended: bool,
 }
 
@@ -125,9 +153,11 @@ impl Stream {
         if self.ended {
             return Ok(None);
         }
-        let was_full = self.receiver.len() >= MESSAGES_MAX - RESERVE;
         let answer = self.receiver.recv().await;
-        if was_full {
+        fence(Ordering::SeqCst);
+        // Half of it, so that a stream is not sent for after each message.
+        let has_room = self.receiver.len() <= MESSAGES_MAX / 2;
+        if has_room && self.starved.swap(false, Ordering::SeqCst) {
             self.send(Input::Room { to: self.to });
         }
         match answer {
@@ -187,21 +217,21 @@ fn run(inbox: &Inbox<PortWork>, mut port: Port) {
 
 #[derive(Default)]
 struct Calls {
-    answers: HashMap<ReplyTo, Sender<Answer>>,
+    callers: HashMap<ReplyTo, Waiting>,
 }
 
 impl Calls {
     fn begin(&mut self, input: LocalInput) -> Option<Input> {
         match input {
-            LocalInput::Begin { input, answers } => {
+            LocalInput::Begin { input, caller } => {
                 if let Input::Call { to, .. } | Input::Open { to, .. } = &input {
-                    self.answers.insert(*to, answers);
+                    self.callers.insert(*to, caller);
                 }
                 Some(input)
             }
             LocalInput::More(input) => {
                 if let Input::Gone { to } = &input {
-                    self.answers.remove(to);
+                    self.callers.remove(to);
                 }
                 Some(input)
             }
@@ -209,10 +239,10 @@ impl Calls {
     }
 
     fn send(&mut self, to: ReplyTo, answer: Answer) {
-        if let Some(sender) = self.answers.get(&to)
-            && sender.try_send(answer).is_err()
+        if let Some(caller) = self.callers.get(&to)
+            && caller.answers.try_send(answer).is_err()
         {
-            self.answers.remove(&to); // The task is gone, or was sent more than its room.
+            self.callers.remove(&to); // The task is gone, or was sent more than its room.
         }
     }
 }
@@ -229,13 +259,57 @@ impl Outlet for Calls {
 
     fn finish(&mut self, to: ReplyTo, result: Result<(), Status>) {
         self.send(to, Answer::End(result));
-        self.answers.remove(&to);
+        self.callers.remove(&to);
     }
 
     fn room(&mut self, to: ReplyTo) -> usize {
-        match self.answers.get(&to) {
-            Some(sender) if sender.capacity() <= RESERVE => 0,
-            Some(_) | None => ROOM,
+        self.callers.get(&to).map_or(ROOM, Waiting::room)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> Answer {
+        Answer::Message(Bytes::new())
+    }
+
+    #[test]
+    fn a_stream_that_was_refused_room_is_sent_for_when_half_is_free() {
+        let (caller, receiver) = Waiting::new();
+        let mut calls = Calls::default();
+        let to = ReplyTo { connection: 0, stream: 1, generation: 0 };
+        let starved = Arc::clone(&caller.starved);
+        calls.callers.insert(to, caller);
+        while calls.room(to) > 0 {
+            calls.message(to, Bytes::new());
         }
+        let inbox = Arc::new(Inbox::new(MESSAGES_MAX));
+        let local = Local { inbox: Arc::clone(&inbox), next: Arc::default() };
+        let mut stream = Stream { local, to, receiver, starved, ended: false };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let mut n_taken = 0;
+        while inbox.is_empty() {
+            runtime.block_on(stream.next()).expect("no end").expect("a message");
+            n_taken += 1;
+        }
+        assert_eq!(n_taken, MESSAGES_MAX / 2 - RESERVE);
+        let mut work = VecDeque::new();
+        inbox.take(&mut work);
+        assert!(matches!(work[0], PortWork::Local(LocalInput::More(Input::Room { .. }))));
+    }
+
+    /// The two orders in which a last message can be taken and room refused.
+    #[test]
+    fn who_refuses_room_looks_again() {
+        let (caller, mut receiver) = Waiting::new();
+        while caller.answers.capacity() > RESERVE {
+            caller.answers.try_send(message()).expect("a place");
+        }
+        assert_eq!(caller.room(), 0);
+        assert!(caller.starved.load(Ordering::SeqCst));
+        receiver.try_recv().expect("a message");
+        assert_eq!(caller.room(), ROOM);
     }
 }

@@ -344,7 +344,10 @@ impl Outlet for Connections {
     fn room(&mut self, to: ReplyTo) -> usize {
         let Some((slot, stream)) = self.slot(to) else { return usize::MAX };
         let queued = slot.wire.queued(stream);
-        if slot.wire.output_len() >= OUTPUT_MAX || queued >= STREAM_QUEUE_MAX {
+        if queued >= STREAM_QUEUE_MAX {
+            return 0; // The wire tells when all of it is on its way.
+        }
+        if slot.wire.output_len() >= OUTPUT_MAX {
             slot.starved.push(to);
             return 0;
         }
