@@ -30,8 +30,8 @@ use crate::version;
 const PORT_INBOX_MAX: usize = 65_536;
 /// A server that could not elect itself says so after this long, and goes on trying.
 const READY_WARNING: Duration = Duration::from_secs(10);
-/// How long calls under way have to finish when the process is asked to end.
-pub(crate) const GRACE: Duration = Duration::from_secs(3);
+/// How long clients have to take their last answers when the process is asked to end.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// Why the server could not start: one line for whoever started it.
 #[derive(Debug)]
