@@ -30,8 +30,8 @@ use crate::version;
 const PORT_INBOX_MAX: usize = 65_536;
 /// A server that could not elect itself says so after this long, and goes on trying.
 const READY_WARNING: Duration = Duration::from_secs(10);
-/// How long calls under way have to finish when the process is asked to end.
-pub(crate) const GRACE: Duration = Duration::from_secs(3);
+/// How long clients have to take their last answers when the process is asked to end.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// Why the server could not start: one line for whoever started it.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl Server {
             extensive_metrics: config.monitoring.extensive_metrics,
         };
         let engine = Arc::new(Engine::new(parts, state));
-        let drivers = start_drivers(config, &engine, member, wal)?;
+        let drivers = start_drivers(config, &engine, member, wal, applied)?;
         // If this member turns out to be the only voter, it leads at once; see `Member`.
         engine.tell_member(Event::Applied(Index(applied)));
         let mut shards = Vec::new();
@@ -239,6 +239,7 @@ fn start_drivers(
     engine: &Arc<Engine>,
     member: member::Member,
     mut wal: storage::wal::Wal,
+    applied: u64,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     wal.prepare_in_background();
     let tick = Duration::from_millis(config.raft.heartbeat_interval_ms);
@@ -254,7 +255,7 @@ fn start_drivers(
         spawn("log", Box::new(move |engine| log_thread::run(engine, wal)))?,
         spawn("apply", Box::new(apply::run))?,
         spawn("member", Box::new(move |engine| member_thread::run(engine, member, tick)))?,
-        spawn("keeper", Box::new(keeper::run))?,
+        spawn("keeper", Box::new(move |engine| keeper::run(engine, applied)))?,
         spawn("chores", Box::new(move |engine| chores::run(engine, &about, compaction)))?,
         spawn("worker", Box::new(worker::run))?,
     ])
