@@ -8,11 +8,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use member::Event;
+use member::inbox::Inbox;
 use proto::membershippb::Attributes;
 use raft::Index;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::api::port::PortWork;
 use crate::api::waiting::Origin;
 use crate::boot::{self, Booted};
 use crate::config::{Config, Url};
@@ -63,8 +65,7 @@ async fn serve(config: &Config, logger: &Logger) -> Result<i32, StartError> {
     let clients = bind(&config.client_port.listen_urls).await?;
     let https = bind(&config.client_port.listen_http_urls).await?;
     let metrics = bind(&config.monitoring.listen_metrics_urls).await?;
-    let booted = boot::boot(config, logger)?;
-    let server = Server::start(config, booted, logger)?;
+    let server = Server::start(config, logger)?;
     server.wait_until_ready().await;
     let (stopping, stopped) = watch::channel(false);
     server.open(config, clients, https, metrics, stopped);
@@ -113,26 +114,24 @@ async fn ending_signal() -> io::Result<i32> {
     })
 }
 
-/// The threads of a running member.
-struct Server {
+/// A member without a front end: the threads behind the ports.
+///
+/// Whoever starts it brings the ports' inboxes, and gives each of them an owner.
+#[derive(Debug)]
+pub struct Core {
     engine: Arc<Engine>,
-    accepted: Vec<Arc<member::inbox::Inbox<crate::shard::Socket>>>,
-    local: Local,
-    shards: Vec<JoinHandle<()>>,
     drivers: Vec<JoinHandle<()>>,
 }
 
-impl Server {
-    fn start(config: &Config, booted: Booted, logger: &Logger) -> Result<Self, StartError> {
-        let n_shards =
-            thread::available_parallelism().map_or(1, usize::from).div_ceil(4).clamp(1, 8);
-        let seats: Vec<Seat> =
-            (0..n_shards).map(|_| Seat::new(PORT_INBOX_MAX)).collect::<io::Result<_>>()?;
-        let accepted = seats.iter().map(|seat| Arc::clone(&seat.accepted)).collect();
-        let mut ports: Vec<_> = seats.iter().map(|seat| Arc::clone(&seat.work)).collect();
-        ports.push(Arc::new(member::inbox::Inbox::new(PORT_INBOX_MAX)));
-
-        let Booted { cluster_id, member_id, member, state, wal, last } = booted;
+impl Core {
+    /// Starts the member of `config`'s folder, whose ports are found in `ports` by their index.
+    pub fn start(
+        config: &Config,
+        logger: &Logger,
+        ports: Vec<Arc<Inbox<PortWork>>>,
+    ) -> Result<Self, StartError> {
+        let Booted { cluster_id, member_id, member, state, wal, last } =
+            boot::boot(config, logger)?;
         let (applied, _) = state.applied();
         let name = config.name.clone();
         let parts = Parts {
@@ -148,13 +147,59 @@ impl Server {
         let drivers = start_drivers(config, &engine, member, wal, applied)?;
         // If this member turns out to be the only voter, it leads at once; see `Member`.
         engine.tell_member(Event::Applied(Index(applied)));
+        Ok(Self { engine, drivers })
+    }
+
+    /// What the ports share.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Tells the ports' owners that it is time to go.
+    fn close_ports(&self) {
+        self.engine.stop();
+        for port in &self.engine.ports {
+            port.close();
+        }
+    }
+
+    /// Makes the next start quick, and ends the threads. No port may have an owner any more.
+    pub fn stop(self) {
+        let (done, finished) = mpsc::sync_channel(1);
+        self.engine.tell_keeper(Keeping::Stop { done });
+        let _ = finished.recv();
+        self.engine.close();
+        join(self.drivers);
+    }
+}
+
+/// A member and its front ends.
+struct Server {
+    core: Core,
+    engine: Arc<Engine>,
+    accepted: Vec<Arc<Inbox<crate::shard::Socket>>>,
+    local: Local,
+    shards: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(config: &Config, logger: &Logger) -> Result<Self, StartError> {
+        let n_shards =
+            thread::available_parallelism().map_or(1, usize::from).div_ceil(4).clamp(1, 8);
+        let seats: Vec<Seat> =
+            (0..n_shards).map(|_| Seat::new(PORT_INBOX_MAX)).collect::<io::Result<_>>()?;
+        let accepted = seats.iter().map(|seat| Arc::clone(&seat.accepted)).collect();
+        let mut ports: Vec<_> = seats.iter().map(|seat| Arc::clone(&seat.work)).collect();
+        ports.push(Arc::new(Inbox::new(PORT_INBOX_MAX)));
+        let core = Core::start(config, logger, ports)?;
+        let engine = Arc::clone(core.engine());
         let mut shards = Vec::new();
         for (index, seat) in (0..).zip(seats) {
             shards.push(seat.start(&engine, index)?);
         }
         let (local, thread) = Local::start(&engine, shards.len() as u16)?;
         shards.push(thread);
-        Ok(Self { engine, accepted, local, shards, drivers })
+        Ok(Self { core, engine, accepted, local, shards })
     }
 
     /// Opens the doors: from here on clients are served.
@@ -209,19 +254,11 @@ impl Server {
         }
     }
 
-    /// Lets what runs finish, makes the next start quick, and ends the threads.
+    /// Lets what runs finish, and ends.
     fn stop(self) {
-        let Self { engine, shards, drivers, .. } = self;
-        engine.stop();
-        for port in &engine.ports {
-            port.close();
-        }
-        join(shards);
-        let (done, finished) = mpsc::sync_channel(1);
-        engine.tell_keeper(Keeping::Stop { done });
-        let _ = finished.recv();
-        engine.close();
-        join(drivers);
+        self.core.close_ports();
+        join(self.shards);
+        self.core.stop();
     }
 }
 
