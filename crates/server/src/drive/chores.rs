@@ -120,7 +120,8 @@ impl Chores<'_> {
         });
         let versioned = state.membership().version().is_some();
         drop(state);
-        if known && versioned {
+        // A member of a cluster of one, so far: alone, it has applied all it ever acknowledged.
+        if known && versioned && shown.lone() {
             self.engine.show_ready();
         }
         if !known && is_due(&mut self.published) {

@@ -13,6 +13,7 @@ use member::{Effects, Event, Member, Proposal, View};
 
 use crate::api::port::PortWork;
 use crate::drive::apply::ApplyWork;
+use crate::drive::chores::Chore;
 use crate::drive::log::LogWork;
 use crate::engine::Engine;
 use crate::log;
@@ -87,6 +88,9 @@ impl Driver<'_> {
             return;
         }
         self.engine.shown.show(&view);
+        if !self.engine.is_ready() {
+            self.engine.tell_chores(Chore::Introduce);
+        }
         if (view.leader, view.is_leader) != (self.shown.leader, self.shown.is_leader) {
             self.leadership_changed(&view);
         }
