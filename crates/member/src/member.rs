@@ -103,7 +103,8 @@ pub struct View {
     pub is_learner: bool,
     pub commit: u64,
     pub last: u64,
-    /// This member alone decides, and has decided something in its term: reads need no round.
+    /// This member alone decides, and has applied what was decided before its term began: reads
+    /// need no round.
     pub lone: bool,
 }
 
@@ -114,8 +115,8 @@ pub struct Member {
     next_context: u64,
     /// The term whose beginning this member, leading it, has asked for.
     settling: Option<raft::Term>,
-    /// The term, led by this member, in which something has been committed.
-    settled: Option<raft::Term>,
+    /// The term, led by this member, in which something has been committed, and where that is.
+    settled: Option<(raft::Term, Index)>,
 }
 
 /// The context of the read by which a lone leader learns that its term has begun; never a port's.
@@ -174,6 +175,9 @@ impl Member {
         let status = self.node.status();
         let conf = self.node.conf_state();
         let is_leader = status.role == RoleKind::Leader;
+        let is_settled = self
+            .settled
+            .is_some_and(|(term, index)| term == status.term && index <= status.applied);
         View {
             term: status.term.0,
             leader: status.leader.map_or(0, NodeId::get),
@@ -181,7 +185,7 @@ impl Member {
             is_learner: conf.is_learner(status.id),
             commit: status.commit.0,
             last: status.last.0,
-            lone: is_leader && self.settled == Some(status.term) && conf.has_one_voter(),
+            lone: is_leader && is_settled && conf.has_one_voter(),
         }
     }
 
@@ -246,7 +250,7 @@ impl Member {
 
     fn granted(&mut self, ticket: ReadTicket, index: Index, effects: &mut Effects) {
         if ticket == SETTLING {
-            self.settled = Some(self.node.status().term);
+            self.settled = Some((self.node.status().term, index));
         } else {
             effects.reads.push((ticket, Ok(index)));
         }
@@ -264,3 +268,6 @@ fn error_of(reason: Reason) -> Error {
         Reason::ContextReused => unreachable!("contexts are counted"),
     }
 }
+
+#[cfg(test)]
+mod tests;

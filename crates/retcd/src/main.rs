@@ -1,12 +1,21 @@
 //! The executable: the server, and (by their own names) the tools.
 
+use std::env;
+use std::path::Path;
 use std::process::ExitCode;
 
+use ctl::Tool;
 use server::config::{EXIT_MALFORMED, EXIT_REFUSED, Start, Surroundings, load};
 use server::log::{self, Logger};
 use server::start;
 
 fn main() -> ExitCode {
+    if let Some((tool, arguments)) = tool() {
+        return ctl::run(tool, &arguments);
+    }
+    if env::args().nth(1).is_some_and(|command| command == "version") {
+        return tell("", concat!("retcd ", env!("CARGO_PKG_VERSION")));
+    }
     match load(&Surroundings::of_this_process()) {
         Start::Serve(config, notices) => {
             let logger = match Logger::open(&config.log) {
@@ -30,6 +39,24 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_REFUSED)
         }
     }
+}
+
+/// Which tool was meant, by the name we were called or by our first word, and the words for it.
+fn tool() -> Option<(Tool, Vec<String>)> {
+    let mut words = env::args();
+    let called = words.next()?;
+    let mut words: Vec<String> = words.collect();
+    let name = Path::new(&called).file_name()?.to_str()?;
+    if let Some(tool) = Tool::named(name) {
+        return Some((tool, words));
+    }
+    let tool = match words.first()?.as_str() {
+        "ctl" => Tool::Etcdctl,
+        "utl" => Tool::Etcdutl,
+        _ => return None,
+    };
+    words.remove(0);
+    Some((tool, words))
 }
 
 fn serve(config: &server::config::Config, logger: &Logger) -> ExitCode {

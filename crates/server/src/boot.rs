@@ -54,17 +54,26 @@ pub(crate) fn boot(config: &Config, logger: &Logger) -> Result<Booted, StartErro
     let wal_dir = &config.storage.wal_dir;
     create_dir(&*disk, &config.storage.data_dir)?;
     create_dir(&*disk, &store_dir)?;
-    let mut state = State::open(Arc::clone(&disk), &store_dir, state_config(config))
-        .map_err(|e| StartError(format!("{}: {e}", store_dir.display())))?;
+    let mut state = open_store(&disk, &store_dir, config)?;
     let (applied, term) = state.applied();
     let remembered = if has_log(&*disk, wal_dir) {
-        reopen(&disk, wal_dir, SnapshotMark { index: applied, term }, logger)?
-    } else if applied == 0 {
+        let mark = SnapshotMark { index: applied, term };
+        let remembered = reopen(&disk, wal_dir, mark, logger)?;
+        if remembered.hard_state.commit == Index(0) {
+            found_again(remembered, wal_dir, config)?
+        } else {
+            remembered
+        }
+    } else if state.is_new() {
         found(&disk, wal_dir, config)?
     } else {
         let dir = wal_dir.display();
         return Err(StartError(format!("{dir}: the log is gone, but the store is not")));
     };
+    if state.is_new() {
+        // From now on a log that is gone is missed.
+        state.checkpoint().commit().map_err(|e| StartError(e.to_string()))?;
+    }
     let Remembered { wal, cluster_id, member_id, hard_state, entries } = remembered;
     state.identify(cluster_id, member_id);
     let last = entries.last().map_or(applied, |entry| entry.index.0);
@@ -105,6 +114,16 @@ pub(crate) fn now_ms() -> u64 {
 
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StartError> {
     disk.create_dir(dir).map_err(|e| StartError(format!("cannot make {}: {e}", dir.display())))
+}
+
+fn open_store(disk: &Arc<dyn Disk>, dir: &Path, config: &Config) -> Result<State, StartError> {
+    let opened = State::open(Arc::clone(disk), dir, state_config(config));
+    opened.map_err(|error| match error {
+        state::state::OpenError::Store(error) => StartError(error.to_string()),
+        error @ state::state::OpenError::Table { .. } => {
+            StartError(format!("{}: {error}", dir.display()))
+        }
+    })
 }
 
 fn has_log(disk: &dyn Disk, dir: &Path) -> bool {
@@ -171,6 +190,23 @@ fn write_founding_log(
     wal.append(records, Some(state))?;
     wal.flush()?;
     Ok(Remembered { wal, cluster_id, member_id, hard_state, entries })
+}
+
+/// A first start that was cut short: the log is there, and nothing was promised yet.
+fn found_again(
+    remembered: Remembered,
+    dir: &Path,
+    config: &Config,
+) -> Result<Remembered, StartError> {
+    let Remembered { wal, cluster_id, member_id, .. } = remembered;
+    let dir = dir.display();
+    let (cluster, own, founders) = founders(config)?;
+    if (cluster, own) != (cluster_id, member_id) {
+        let what = "the log was begun for another cluster, by a start that was cut short";
+        return Err(StartError(format!("{dir}: {what}")));
+    }
+    write_founding_log(wal, cluster_id, member_id, &founders)
+        .map_err(|e| StartError(format!("{dir}: {e}")))
 }
 
 /// Ids of the cluster and of this member, and all founders.

@@ -8,11 +8,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use member::Event;
+use member::inbox::Inbox;
 use proto::membershippb::Attributes;
 use raft::Index;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::api::port::PortWork;
 use crate::api::waiting::Origin;
 use crate::boot::{self, Booted};
 use crate::config::{Config, Url};
@@ -30,8 +32,8 @@ use crate::version;
 const PORT_INBOX_MAX: usize = 65_536;
 /// A server that could not elect itself says so after this long, and goes on trying.
 const READY_WARNING: Duration = Duration::from_secs(10);
-/// How long calls under way have to finish when the process is asked to end.
-pub(crate) const GRACE: Duration = Duration::from_secs(3);
+/// How long clients have to take their last answers when the process is asked to end.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// Why the server could not start: one line for whoever started it.
 #[derive(Debug)]
@@ -63,8 +65,7 @@ async fn serve(config: &Config, logger: &Logger) -> Result<i32, StartError> {
     let clients = bind(&config.client_port.listen_urls).await?;
     let https = bind(&config.client_port.listen_http_urls).await?;
     let metrics = bind(&config.monitoring.listen_metrics_urls).await?;
-    let booted = boot::boot(config, logger)?;
-    let server = Server::start(config, booted, logger)?;
+    let server = Server::start(config, logger)?;
     server.wait_until_ready().await;
     let (stopping, stopped) = watch::channel(false);
     server.open(config, clients, https, metrics, stopped);
@@ -113,26 +114,24 @@ async fn ending_signal() -> io::Result<i32> {
     })
 }
 
-/// The threads of a running member.
-struct Server {
+/// A member without a front end: the threads behind the ports.
+///
+/// Whoever starts it brings the ports' inboxes, and gives each of them an owner.
+#[derive(Debug)]
+pub struct Core {
     engine: Arc<Engine>,
-    accepted: Vec<Arc<member::inbox::Inbox<crate::shard::Socket>>>,
-    local: Local,
-    shards: Vec<JoinHandle<()>>,
     drivers: Vec<JoinHandle<()>>,
 }
 
-impl Server {
-    fn start(config: &Config, booted: Booted, logger: &Logger) -> Result<Self, StartError> {
-        let n_shards =
-            thread::available_parallelism().map_or(1, usize::from).div_ceil(4).clamp(1, 8);
-        let seats: Vec<Seat> =
-            (0..n_shards).map(|_| Seat::new(PORT_INBOX_MAX)).collect::<io::Result<_>>()?;
-        let accepted = seats.iter().map(|seat| Arc::clone(&seat.accepted)).collect();
-        let mut ports: Vec<_> = seats.iter().map(|seat| Arc::clone(&seat.work)).collect();
-        ports.push(Arc::new(member::inbox::Inbox::new(PORT_INBOX_MAX)));
-
-        let Booted { cluster_id, member_id, member, state, wal, last } = booted;
+impl Core {
+    /// Starts the member of `config`'s folder, whose ports are found in `ports` by their index.
+    pub fn start(
+        config: &Config,
+        logger: &Logger,
+        ports: Vec<Arc<Inbox<PortWork>>>,
+    ) -> Result<Self, StartError> {
+        let Booted { cluster_id, member_id, member, state, wal, last } =
+            boot::boot(config, logger)?;
         let (applied, _) = state.applied();
         let name = config.name.clone();
         let parts = Parts {
@@ -145,16 +144,62 @@ impl Server {
             extensive_metrics: config.monitoring.extensive_metrics,
         };
         let engine = Arc::new(Engine::new(parts, state));
-        let drivers = start_drivers(config, &engine, member, wal)?;
+        let drivers = start_drivers(config, &engine, member, wal, applied)?;
         // If this member turns out to be the only voter, it leads at once; see `Member`.
         engine.tell_member(Event::Applied(Index(applied)));
+        Ok(Self { engine, drivers })
+    }
+
+    /// What the ports share.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Tells the ports' owners that it is time to go.
+    fn close_ports(&self) {
+        self.engine.stop();
+        for port in &self.engine.ports {
+            port.close();
+        }
+    }
+
+    /// Makes the next start quick, and ends the threads. No port may have an owner any more.
+    pub fn stop(self) {
+        let (done, finished) = mpsc::sync_channel(1);
+        self.engine.tell_keeper(Keeping::Stop { done });
+        let _ = finished.recv();
+        self.engine.close();
+        join(self.drivers);
+    }
+}
+
+/// A member and its front ends.
+struct Server {
+    core: Core,
+    engine: Arc<Engine>,
+    accepted: Vec<Arc<Inbox<crate::shard::Socket>>>,
+    local: Local,
+    shards: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(config: &Config, logger: &Logger) -> Result<Self, StartError> {
+        let n_shards =
+            thread::available_parallelism().map_or(1, usize::from).div_ceil(4).clamp(1, 8);
+        let seats: Vec<Seat> =
+            (0..n_shards).map(|_| Seat::new(PORT_INBOX_MAX)).collect::<io::Result<_>>()?;
+        let accepted = seats.iter().map(|seat| Arc::clone(&seat.accepted)).collect();
+        let mut ports: Vec<_> = seats.iter().map(|seat| Arc::clone(&seat.work)).collect();
+        ports.push(Arc::new(Inbox::new(PORT_INBOX_MAX)));
+        let core = Core::start(config, logger, ports)?;
+        let engine = Arc::clone(core.engine());
         let mut shards = Vec::new();
         for (index, seat) in (0..).zip(seats) {
             shards.push(seat.start(&engine, index)?);
         }
         let (local, thread) = Local::start(&engine, shards.len() as u16)?;
         shards.push(thread);
-        Ok(Self { engine, accepted, local, shards, drivers })
+        Ok(Self { core, engine, accepted, local, shards })
     }
 
     /// Opens the doors: from here on clients are served.
@@ -209,19 +254,11 @@ impl Server {
         }
     }
 
-    /// Lets what runs finish, makes the next start quick, and ends the threads.
+    /// Lets what runs finish, and ends.
     fn stop(self) {
-        let Self { engine, shards, drivers, .. } = self;
-        engine.stop();
-        for port in &engine.ports {
-            port.close();
-        }
-        join(shards);
-        let (done, finished) = mpsc::sync_channel(1);
-        engine.tell_keeper(Keeping::Stop { done });
-        let _ = finished.recv();
-        engine.close();
-        join(drivers);
+        self.core.close_ports();
+        join(self.shards);
+        self.core.stop();
     }
 }
 
@@ -239,6 +276,7 @@ fn start_drivers(
     engine: &Arc<Engine>,
     member: member::Member,
     mut wal: storage::wal::Wal,
+    applied: u64,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     wal.prepare_in_background();
     let tick = Duration::from_millis(config.raft.heartbeat_interval_ms);
@@ -254,7 +292,7 @@ fn start_drivers(
         spawn("log", Box::new(move |engine| log_thread::run(engine, wal)))?,
         spawn("apply", Box::new(apply::run))?,
         spawn("member", Box::new(move |engine| member_thread::run(engine, member, tick)))?,
-        spawn("keeper", Box::new(keeper::run))?,
+        spawn("keeper", Box::new(move |engine| keeper::run(engine, applied)))?,
         spawn("chores", Box::new(move |engine| chores::run(engine, &about, compaction)))?,
         spawn("worker", Box::new(worker::run))?,
     ])

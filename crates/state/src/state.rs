@@ -245,6 +245,11 @@ impl State {
         stream.step(&self.mvcc, out)
     }
 
+    /// Whether no checkpoint was ever committed here.
+    pub fn is_new(&self) -> bool {
+        self.mvcc.log.is_new()
+    }
+
     /// Captures what a restart will find. To be committed without the lock, in order.
     pub fn checkpoint(&mut self) -> Checkpoint {
         let mark = Mark {

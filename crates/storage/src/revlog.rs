@@ -287,6 +287,11 @@ impl Revlog {
         Size { on_disk: self.shelf.bytes() + overhead, live: self.shelf.live_bytes() }
     }
 
+    /// Whether no checkpoint was ever captured, now or in an earlier life.
+    pub fn is_new(&self) -> bool {
+        self.sequence == 0
+    }
+
     /// Roughly how many bytes the next checkpoint has to make durable.
     pub fn unsynced(&self) -> u64 {
         self.pending.bytes

@@ -20,7 +20,7 @@ use crate::http2::{Event, MESSAGE_HEAD_SIZE, Outcome, Session, StreamId};
 use crate::measure::{Measured, Pace};
 use crate::request::Requests;
 
-/// Requests that fell due and can't be sent: past it the server is not measured but buried.
+/// Requests of one connection that fell due and can't be sent: more than the longest window brings.
 const OVERDUE_MAX: usize = 1 << 20;
 
 /// An open loop comes back at least so often.
@@ -175,9 +175,8 @@ impl Measured for Unary {
         let mut due = self.next_due.unwrap_or(now);
         while due <= now {
             let lane = &mut self.lanes[self.next_lane];
-            if lane.overdue.len() < OVERDUE_MAX {
-                lane.overdue.push_back(due);
-            }
+            assert!(lane.overdue.len() < OVERDUE_MAX, "no window is long enough for so many");
+            lane.overdue.push_back(due);
             self.next_lane = (self.next_lane + 1) % self.lanes.len();
             due += every;
         }

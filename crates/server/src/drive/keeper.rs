@@ -46,8 +46,10 @@ pub enum Keeping {
     Stop { done: mpsc::SyncSender<()> },
 }
 
-pub(crate) fn run(engine: &Arc<Engine>) {
-    let mut keeper = Keeper { engine, saved: engine.state().applied().0, eager: false };
+/// `saved` is the entry up to which the store was found: what is applied since needs a mark in the
+/// log before the store may rest on it, also if this thread begins late.
+pub(crate) fn run(engine: &Arc<Engine>, saved: u64) {
+    let mut keeper = Keeper { engine, saved, eager: false };
     let mut work = VecDeque::new();
     while engine.keeper.wait(TURN) != Waited::Closed {
         engine.keeper.take(&mut work);

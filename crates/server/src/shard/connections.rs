@@ -78,8 +78,9 @@ impl Connections {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.free.len() == self.slots.len()
+    /// Whether any client has yet to take something.
+    pub(super) fn wants_write(&self) -> bool {
+        self.slots.iter().flatten().any(|slot| slot.wire.wants_write())
     }
 
     /// Whether the next turn has work without any socket asking for it.

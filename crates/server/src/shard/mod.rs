@@ -133,7 +133,8 @@ impl Shard {
         }
     }
 
-    /// True when the process ends and the last connection is gone, or has had its time.
+    /// True when the process ends and every call has its answer, written; or has had its time. A
+    /// client that has nothing to wait for need not go first.
     fn is_done(&mut self, now_ms: u64) -> bool {
         if !self.port.is_stopping() {
             return false;
@@ -143,6 +144,7 @@ impl Shard {
             self.connections.drain();
             now_ms + GRACE.as_millis() as u64
         });
-        self.connections.is_empty() || now_ms >= stop_ms
+        let answered = self.port.n_waiting() == 0 && !self.connections.wants_write();
+        answered || now_ms >= stop_ms
     }
 }

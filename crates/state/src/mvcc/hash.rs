@@ -7,8 +7,9 @@
 //!
 //! Covered is what was written up to the revision. Of what lies at or below the compacted revision, only
 //! what a compaction at the *hash's* revision would keep, so that it doesn't matter how far a member has
-//! got with forgetting the rest. If that compaction would keep nothing at all, everything counts; and a
-//! tombstone exactly at the compacted revision never does, since old members drop it. (Both as in etcd.)
+//! got with forgetting the rest. If that compaction would keep nothing at all, everything counts that the
+//! last compaction left; and a tombstone exactly at the compacted revision never does, since old members
+//! drop it. (Both as in etcd, once its compaction has run: before, it hashes what is yet to go.)
 //!
 //! Gathering what to read needs the state, in turns; reading and hashing doesn't: the records are pinned.
 
@@ -89,7 +90,8 @@ pub struct HashJob {
 }
 
 impl HashJob {
-    /// `items` are all records up to `revision`, each with whether a compaction there would keep it.
+    /// `items` are all records up to `revision` that compactions have left, each with whether one at
+    /// `revision` would keep it.
     pub(crate) fn new(items: Vec<Item>, compacted: i64, revision: i64, pinned: Pinned) -> Self {
         Self { items, compacted, revision, pinned }
     }
@@ -164,8 +166,12 @@ impl HashRun {
         let mut chains = mvcc.index.chains(&span);
         for (_, chain) in chains.by_ref().take(KEYS_PER_TURN) {
             let kept = chain.kept(gathering.revision);
+            let survivor = chain.survivor(gathering.compacted);
             chain.within(0, gathering.revision, |point| {
-                gathering.items.push(Item::new(point, kept == Some(point.order())));
+                let order = Some(point.order());
+                if point.main > gathering.compacted || order == survivor {
+                    gathering.items.push(Item::new(point, order == kept));
+                }
             });
         }
         if let Some((key, _)) = chains.next() {

@@ -187,6 +187,17 @@ impl Chain {
         self.at(main).map(|point| point.order())
     }
 
+    /// What a compaction at `main` leaves of all that lies at or below it.
+    pub(crate) fn survivor(&self, main: i64) -> Option<(i64, u32)> {
+        match self {
+            Self::Lone(lone) => (lone.main <= main).then(|| lone.unpack().order()),
+            Self::Long(points) => {
+                let newest = points[..points.partition_point(|p| p.main <= main)].last()?;
+                (!newest.tombstone || newest.main == main).then(|| newest.order())
+            }
+        }
+    }
+
     pub(crate) fn relocate(&mut self, order: (i64, u32), old: Place, new: Place) -> bool {
         let place = match self {
             Self::Lone(lone) if (lone.main, lone.sub & !LEASED) == order => &mut lone.place,

@@ -1,0 +1,159 @@
+//! A gRPC client of a few lines: calls, streams, and whether a failure was an answer.
+
+use std::io;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, Request, Uri};
+use proto::Method;
+use proto::prost::Message;
+use tokio::net::TcpStream;
+
+/// What a stream may be ahead of its reader: no test's answers are longer.
+const WINDOW: u32 = 64 << 20;
+/// Before each message: a flag, and its length.
+const PREFIX: usize = 5;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The server said no: nothing happened.
+    Refused { code: u32 },
+    /// The connection ended first: it may have happened, or not.
+    Lost,
+}
+
+impl From<h2::Error> for Failure {
+    fn from(_: h2::Error) -> Self {
+        Self::Lost
+    }
+}
+
+/// A connection. Its clones share it.
+#[derive(Clone)]
+pub(crate) struct Client {
+    requests: SendRequest<Bytes>,
+}
+
+impl Client {
+    pub(crate) async fn connect(port: u16) -> io::Result<Self> {
+        let socket = TcpStream::connect(("127.0.0.1", port)).await?;
+        socket.set_nodelay(true)?;
+        let handshake = h2::client::Builder::new()
+            .initial_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .handshake(socket);
+        let (requests, connection) = handshake.await.map_err(io::Error::other)?;
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(Self { requests })
+    }
+
+    /// Makes a unary call.
+    pub(crate) async fn call<M: Message + Default>(
+        &self,
+        method: Method,
+        request: &impl Message,
+    ) -> Result<M, Failure> {
+        let mut stream = self.open(method).await?;
+        stream.send(request, true)?;
+        let answer = stream.next().await?.ok_or(Failure::Lost)?;
+        match stream.next::<M>().await? {
+            None => Ok(answer),
+            Some(_) => panic!("two answers to one call of {method:?}"),
+        }
+    }
+
+    /// Begins a call.
+    pub(crate) async fn open(&self, method: Method) -> Result<Stream, Failure> {
+        let mut requests = self.requests.clone().ready().await?;
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority("localhost")
+            .path_and_query(method.path())
+            .build()
+            .expect("a path");
+        let request = Request::post(uri)
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(())
+            .expect("a request");
+        let (head, requests) = requests.send_request(request, false)?;
+        Ok(Stream { requests, answers: Answers::Awaited(head), buffer: BytesMut::new() })
+    }
+}
+
+enum Answers {
+    Awaited(ResponseFuture),
+    Coming(RecvStream),
+    Ended,
+}
+
+/// A call under way.
+pub(crate) struct Stream {
+    requests: SendStream<Bytes>,
+    answers: Answers,
+    buffer: BytesMut,
+}
+
+impl Stream {
+    pub(crate) fn send(&mut self, request: &impl Message, last: bool) -> Result<(), Failure> {
+        let mut framed = BytesMut::with_capacity(PREFIX + request.encoded_len());
+        framed.put_u8(0);
+        framed.put_u32(u32::try_from(request.encoded_len()).expect("a request of normal size"));
+        request.encode(&mut framed).expect("a buffer that grows");
+        Ok(self.requests.send_data(framed.freeze(), last)?)
+    }
+
+    /// The next message; `None` when the call has ended well.
+    pub(crate) async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Failure> {
+        loop {
+            if let Some(message) = self.take() {
+                return Ok(Some(M::decode(message).expect("an answer that can be read")));
+            }
+            match &mut self.answers {
+                Answers::Awaited(head) => {
+                    let (parts, body) = head.await?.into_parts();
+                    if parts.headers.contains_key("grpc-status") {
+                        self.answers = Answers::Ended;
+                        return status(&parts.headers).map(|()| None);
+                    }
+                    self.answers = Answers::Coming(body);
+                }
+                Answers::Coming(body) => match body.data().await {
+                    Some(data) => {
+                        let data = data?;
+                        body.flow_control().release_capacity(data.len())?;
+                        self.buffer.extend_from_slice(&data);
+                    }
+                    None => {
+                        let trailers = body.trailers().await?.ok_or(Failure::Lost)?;
+                        self.answers = Answers::Ended;
+                        return status(&trailers).map(|()| None);
+                    }
+                },
+                Answers::Ended => return Ok(None),
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        let length = self.buffer.get(1..PREFIX)?;
+        let length = u32::from_be_bytes(length.try_into().expect("four bytes")) as usize;
+        if self.buffer.len() < PREFIX + length {
+            return None;
+        }
+        let mut message = self.buffer.split_to(PREFIX + length);
+        drop(message.split_to(PREFIX));
+        Some(message.freeze())
+    }
+}
+
+fn status(headers: &HeaderMap) -> Result<(), Failure> {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    match text("grpc-status").parse() {
+        Ok(0) => Ok(()),
+        Ok(code) => Err(Failure::Refused { code }),
+        Err(_) => panic!("no status in {headers:?}"),
+    }
+}

@@ -1,0 +1,156 @@
+//! A server process: started on a folder, killed by whoever drops it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use proto::Method;
+use proto::etcdserverpb::{RangeRequest, RangeResponse};
+
+use super::client::Client;
+use super::{Folder, eventually, free_port};
+
+/// Where a server lives, and where it is to be found.
+#[derive(Debug)]
+pub(crate) struct Home {
+    folder: Folder,
+    pub(crate) client_port: u16,
+    pub(crate) peer_port: u16,
+}
+
+impl Home {
+    pub(crate) fn new(name: &str) -> Self {
+        let folder = Folder::new(name);
+        Self { folder, client_port: free_port(), peer_port: free_port() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    pub(crate) fn client_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client_port)
+    }
+
+    pub(crate) fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    /// The command that starts a server here, with more `flags` than where and whom.
+    pub(crate) fn command(&self, flags: &[&str]) -> Command {
+        let mut command = retcd();
+        command.arg("--data-dir").arg(self.data()).args(self.urls()).args(flags);
+        command
+    }
+
+    /// The flags that say where to listen.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let (client, peer) = (self.client_url(), self.peer_url());
+        vec![
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster=default={peer}"),
+        ]
+    }
+
+    pub(crate) fn start(&self, flags: &[&str]) -> Server {
+        self.run(self.command(flags))
+    }
+
+    /// Runs `command`, its log in the folder.
+    pub(crate) fn run(&self, mut command: Command) -> Server {
+        let log = self.path().join("log");
+        let file = File::create(&log).expect("a log file");
+        let child = command.stdout(Stdio::null()).stderr(file).spawn().expect("the executable");
+        Server { child, log, client_port: self.client_port }
+    }
+
+    /// Runs `command`, which is to end by itself.
+    pub(crate) async fn ended(&self, command: Command) -> Ended {
+        let mut server = self.run(command);
+        let status = server.ended().await;
+        Ended { status, log: server.log() }
+    }
+}
+
+/// The executable, without what the environment would have it do.
+pub(crate) fn retcd() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retcd"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// A process that is over.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) log: String,
+}
+
+/// A running process.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    log: PathBuf,
+    client_port: u16,
+}
+
+impl Server {
+    /// Connects as soon as the server answers.
+    pub(crate) async fn ready(&mut self) -> Client {
+        let client = eventually("a server that listens", async || self.connect().await).await;
+        let answered = client.call::<RangeResponse>(Method::Range, &anything()).await;
+        assert!(answered.is_ok(), "not ready: {answered:?}\n{}", self.log());
+        client
+    }
+
+    async fn connect(&mut self) -> Option<Client> {
+        if let Some(status) = self.child.try_wait().expect("a child") {
+            panic!("the server ended by itself: {status}\n{}", self.log());
+        }
+        Client::connect(self.client_port).await.ok()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("a log")
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("a child");
+        self.child.wait().expect("a child");
+    }
+
+    pub(crate) fn signal(&self, number: i32) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").arg(format!("-{number}")).arg(id).status();
+        assert!(sent.is_ok_and(|status| status.success()), "no signal was sent");
+    }
+
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the end of the server", async || child.try_wait().expect("a child")).await
+    }
+
+    /// Whether the process has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A read that finds whatever there is, and says at which revision.
+pub(crate) fn anything() -> RangeRequest {
+    RangeRequest { key: "\0".into(), limit: 1, keys_only: true, ..RangeRequest::default() }
+}
