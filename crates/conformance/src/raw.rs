@@ -26,6 +26,9 @@ const VOLATILE: &[&str] = &[
 /// Fields that are there or not, as it happens: etcd learns its storage version by and by.
 const BY_CHANCE: &[&str] = &["storageVersion"];
 
+/// A page of advice for whoever runs the server, on flags and their dangers: each server has its own.
+const MISDIRECTED: u16 = 421;
+
 /// Metrics of the language's runtime, not of etcd.
 const RUNTIME_METRICS: &[&str] = &["go_", "process_", "promhttp_"];
 
@@ -37,6 +40,10 @@ pub(crate) async fn exchange(
 ) -> anyhow::Result<Vec<String>> {
     let (mut head, mut answer) = open(address, http).await?;
     let body = answer.body().await?;
+    if answer.status == MISDIRECTED {
+        head.push_str(" *");
+        return Ok(vec![head]);
+    }
     let body = String::from_utf8_lossy(&body);
     let body = body.trim_end();
     if body.is_empty() {

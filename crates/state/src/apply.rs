@@ -198,7 +198,7 @@ impl State {
             Command::Alarm(request) => self.alarm(&request, reply),
             Command::ClusterVersionSet(request) => self.set_cluster_version(request),
             Command::ClusterMemberAttrSet(request) => self.set_member_attributes(request),
-            Command::DowngradeInfoSet(request) => self.set_downgrade(request),
+            Command::DowngradeInfoSet(request) => self.set_downgrade(request, reply),
             // etcd's own tests write these; they mean nothing.
             Command::DowngradeVersionTest => {}
             Command::Auth(kind) => return Err(auth_not_yet(kind)),

@@ -263,9 +263,11 @@ impl Leases {
         self.primary
     }
 
-    /// All leases, by id.
-    pub fn list(&self) -> impl Iterator<Item = LeaseId> {
-        self.leases.keys().copied()
+    /// All leases, the one that ends first in front, as far as this member knows.
+    pub fn list(&self) -> Vec<LeaseId> {
+        let mut leases: Vec<_> = self.leases.iter().map(|(id, l)| (l.deadline(), *id)).collect();
+        leases.sort_unstable();
+        leases.into_iter().map(|(_, id)| id).collect()
     }
 
     /// All leases as they are stored, by id; without what is left of them unless that is kept.

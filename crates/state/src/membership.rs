@@ -70,6 +70,11 @@ impl Membership {
         self.version.as_deref()
     }
 
+    /// The same without the patch: "3.7".
+    pub fn minor_version(&self) -> Option<&str> {
+        self.version().map(|version| version.rsplit_once('.').map_or(version, |(minor, _)| minor))
+    }
+
     pub fn downgrade(&self) -> &Downgrade {
         &self.downgrade
     }

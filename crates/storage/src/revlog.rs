@@ -134,6 +134,15 @@ pub struct Size {
     pub on_disk: u64,
     /// Of it, records that are not dead.
     pub live: u64,
+    /// Of it, what tells where records are and which are dead.
+    pub overhead: u64,
+}
+
+impl Size {
+    /// What a collector that collects everything would leave.
+    pub fn in_use(self) -> u64 {
+        self.live + self.overhead
+    }
 }
 
 type Segments = BTreeMap<SegmentId, Arc<Segment>>;
@@ -284,7 +293,7 @@ impl Revlog {
     pub fn size(&self) -> Size {
         let Overhead { footers, ledger } = &self.shared.overhead;
         let overhead = footers.load(Ordering::Relaxed) + ledger.load(Ordering::Relaxed);
-        Size { on_disk: self.shelf.bytes() + overhead, live: self.shelf.live_bytes() }
+        Size { on_disk: self.shelf.bytes() + overhead, live: self.shelf.live_bytes(), overhead }
     }
 
     /// Whether no checkpoint was ever captured, now or in an earlier life.

@@ -84,13 +84,13 @@ async fn win(client: &Client, request: CampaignRequest) -> Result<Bytes, Status>
         failure: vec![queue::get_op(queue::one(&key))],
     };
     let entered: TxnResponse = client.call(Method::Txn, &txn).await?;
-    let mut header = entered.header.unwrap_or_default();
+    let header = entered.header.unwrap_or_default();
     let mut place = Place::new(client, &key);
     let mut leader = LeaderKey { name: request.name, key, rev: header.revision, lease };
     if let Some(row) = queue::row(entered.responses.first()).filter(|_| !entered.succeeded) {
         leader.rev = row.create_revision;
         if row.value != request.value {
-            header = put(client, &leader, &request.value).await?;
+            put(client, &leader, &request.value).await?;
         }
     }
     queue::wait_for_turn(client, &prefix, leader.rev - 1).await?;

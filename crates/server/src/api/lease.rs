@@ -90,7 +90,8 @@ pub(super) fn serve_time_to_live(turn: &mut Turn<'_>, call: &Call) -> Result<(),
 pub(super) fn leases(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
     decode::<LeaseLeasesRequest>(&call.body)?;
     let state = turn.state();
-    let leases = state.leases().list().map(|LeaseId(id)| LeaseStatus { id }).collect();
+    let leases = state.leases().list();
+    let leases = leases.into_iter().map(|LeaseId(id)| LeaseStatus { id }).collect();
     let response = LeaseLeasesResponse { header: Some(state.header()), leases };
     turn.outlet.reply(call.to, response.encode_to_vec().into());
     Ok(())

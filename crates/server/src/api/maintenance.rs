@@ -36,7 +36,7 @@ pub(super) fn status(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
         errors.push(Error::NoLeader.text().to_owned());
     }
     for alarm in state.alarms().list(AlarmType::None) {
-        errors.push(format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name()));
+        errors.push(format!("memberID:{} alarm:{}", alarm.member_id, alarm.alarm().as_str_name()));
     }
     let downgrade = state.membership().downgrade();
     let response = StatusResponse {
@@ -48,7 +48,7 @@ pub(super) fn status(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
         raft_term: shown.term(),
         raft_applied_index: shown.applied(),
         errors,
-        db_size_in_use: cast(size.live),
+        db_size_in_use: cast(size.in_use()),
         is_learner: shown.is_learner(),
         storage_version: version::STORAGE.into(),
         db_size_quota: cast(state.quota().bytes().unwrap_or(0)),

@@ -15,6 +15,7 @@
 
 mod buffer;
 mod cluster;
+mod downgrade;
 mod election;
 mod health;
 mod kv;
@@ -46,6 +47,8 @@ pub struct ReplyTo {
 pub struct Caller {
     /// The `token` or `authorization` metadata, as it came.
     pub token: Option<Box<str>>,
+    /// The `client-api-version` metadata, as it came.
+    pub client_version: Option<Bytes>,
     /// The caller wants no answer from a member that knows no leader.
     pub requires_leader: bool,
 }

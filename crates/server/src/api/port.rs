@@ -27,9 +27,10 @@ use super::task::Tasks;
 use super::waiting::Waiting;
 use super::watch::{WatchStream, Watches};
 use super::{
-    Caller, Input, Outlet, ReplyTo, cluster, election, health, kv, lease, lock, maintenance, watch,
+    Caller, Input, Outlet, ReplyTo, cluster, downgrade, election, health, kv, lease, lock,
+    maintenance, watch,
 };
-use crate::drive::chores::Chore;
+use crate::drive::chores;
 use crate::engine::Engine;
 use crate::local::LocalInput;
 
@@ -99,11 +100,13 @@ pub(crate) struct Turn<'a> {
     pub(crate) outlet: &'a mut dyn Outlet,
     pub(crate) now_ms: u64,
     state: Option<RwLockReadGuard<'a, State>>,
+    /// Whether this turn has asked for the alarm already.
+    no_space_told: bool,
 }
 
 impl<'a> Turn<'a> {
     fn new(engine: &'a Engine, outlet: &'a mut dyn Outlet) -> Self {
-        Self { engine, outlet, now_ms: engine.now_ms(), state: None }
+        Self { engine, outlet, now_ms: engine.now_ms(), state: None, no_space_told: false }
     }
 
     /// The state as of this turn.
@@ -221,7 +224,12 @@ impl Port {
             Method::HashKV => maintenance::hash_kv(self, turn, &call),
             Method::MoveLeader => maintenance::move_leader(turn, &call),
             Method::Snapshot => maintenance::snapshot(self, turn, &call),
-            Method::AuthStatus => self.read(call, turn),
+            Method::AuthStatus
+            | Method::Downgrade
+            | Method::MemberAdd
+            | Method::MemberRemove
+            | Method::MemberUpdate
+            | Method::MemberPromote => self.read(call, turn),
             Method::Lock => lock::lock(self, call),
             Method::Unlock => lock::unlock(self, call),
             Method::Campaign => election::campaign(self, call),
@@ -233,12 +241,7 @@ impl Port {
             Method::HealthList => health::list(turn, &call),
             Method::HealthWatch => health::watch(self, turn, &call),
             Method::Authenticate => Err(Error::AuthNotEnabled.into()),
-            Method::MemberAdd
-            | Method::MemberRemove
-            | Method::MemberUpdate
-            | Method::MemberPromote
-            | Method::Downgrade
-            | Method::AuthEnable
+            Method::AuthEnable
             | Method::AuthDisable
             | Method::UserAdd
             | Method::UserGet
@@ -272,6 +275,7 @@ impl Port {
         if turn.engine.shown.is_learner() {
             return Err(Error::NotSupportedForLearner.into());
         }
+        check_version(caller)?;
         if caller.requires_leader && turn.engine.shown.leader() == 0 {
             return Err(Error::NoLeader.into());
         }
@@ -414,6 +418,11 @@ impl Port {
             Method::LeaseTimeToLive => lease::serve_time_to_live(turn, &call),
             Method::MemberList => cluster::serve_member_list(turn, &call),
             Method::AuthStatus => maintenance::serve_auth_status(turn, &call),
+            Method::Downgrade => downgrade::serve(self, turn, &call),
+            Method::MemberAdd => cluster::serve_member_add(turn, &call),
+            Method::MemberRemove => cluster::serve_member_remove(turn, &call),
+            Method::MemberUpdate => cluster::serve_member_update(turn, &call),
+            Method::MemberPromote => cluster::serve_member_promote(turn, &call),
             method => unreachable!("{method:?} is no read that waits"),
         }
     }
@@ -494,7 +503,11 @@ impl Port {
         if cost == 0 || state.quota().admits(cost, state.size().on_disk) {
             return Ok(());
         }
-        turn.engine.tell_chores(Chore::OverQuota);
+        // On its way before the refusal is: whoever is refused and looks for the alarm finds it.
+        if !turn.no_space_told {
+            turn.no_space_told = true;
+            chores::raise_no_space(turn.engine);
+        }
         Err(Error::NoSpace.into())
     }
 
@@ -530,16 +543,26 @@ fn admit(call: &Call, engine: &Engine) -> Result<(), Status> {
     if learner && !for_learners {
         return Err(Error::NotSupportedForLearner.into());
     }
+    check_version(&call.caller)?;
     if call.caller.requires_leader && engine.shown.leader() == 0 {
         return Err(Error::NoLeader.into());
     }
     Ok(())
 }
 
+/// What a client says its version is has to be text.
+fn check_version(caller: &Caller) -> Result<(), Status> {
+    let said = caller.client_version.as_deref().unwrap_or_default();
+    std::str::from_utf8(said).map(drop).map_err(|_| Error::InvalidClientAPIVersion.into())
+}
+
 /// Decodes a request, or says why not as grpc-go does.
 pub(crate) fn decode<M: Message + Default>(body: &Bytes) -> Result<M, Status> {
-    M::decode(body.clone())
-        .map_err(|e| Status::new(Code::Internal, format!("grpc: error unmarshalling request: {e}")))
+    M::decode(body.clone()).map_err(|_| {
+        let text =
+            "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data";
+        Status::new(Code::Internal, text)
+    })
 }
 
 pub(super) fn not_yet(method: Method) -> Status {

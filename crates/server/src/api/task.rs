@@ -9,6 +9,7 @@
 //!
 //! - A task ends with exactly one answer, or with its caller; then all it had under way is given up.
 //! - At most [`TASKS_MAX`] run; more are refused.
+//! - A task that fails ends as Unknown, whatever failed in it, with the text of what did.
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::collections::{BTreeMap, VecDeque};
@@ -20,7 +21,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use proto::error::{Error, Status};
+use proto::error::{Code, Error, Status};
 use proto::method::Method;
 use proto::prost::Message;
 
@@ -126,7 +127,8 @@ impl Tasks {
                 match result {
                     Ok(Some(message)) => outlet.reply(to, message),
                     Ok(None) => outlet.finish(to, Ok(())),
-                    Err(status) => outlet.finish(to, Err(status)),
+                    // In etcd the steps are a client's calls, and a client's errors have lost their code.
+                    Err(status) => outlet.finish(to, Err(Status { code: Code::Unknown, ..status })),
                 }
             }
         }

@@ -62,7 +62,7 @@ impl Answering {
 }
 
 pub(crate) fn run(engine: &Arc<Engine>, about: &Attributes, auto: AutoCompaction) {
-    let mut chores = Chores { engine, about, published: None, versioned: None, alarmed: None };
+    let mut chores = Chores { engine, about, published: None, versioned: None };
     let mut compactor = Compactor::new(auto);
     let mut work = VecDeque::new();
     let mut next_turn = Instant::now();
@@ -72,11 +72,11 @@ pub(crate) fn run(engine: &Arc<Engine>, about: &Attributes, auto: AutoCompaction
             return;
         }
         engine.chores.take(&mut work);
-        for chore in work.drain(..) {
-            match chore {
-                Chore::OverQuota => chores.raise_no_space(),
-                Chore::Introduce => chores.introduce(),
-            }
+        if work.iter().any(|chore| matches!(chore, Chore::OverQuota)) {
+            raise_no_space(engine);
+        }
+        if work.drain(..).any(|chore| matches!(chore, Chore::Introduce)) {
+            chores.introduce();
         }
         if Instant::now() >= next_turn {
             next_turn = Instant::now() + TURN;
@@ -94,7 +94,6 @@ struct Chores<'a> {
     about: &'a Attributes,
     published: Option<Instant>,
     versioned: Option<Instant>,
-    alarmed: Option<Instant>,
 }
 
 /// Whether something tried at `last` should be tried (again) now.
@@ -147,19 +146,19 @@ impl Chores<'_> {
             propose(engine, Body::LeaseRevoke, &LeaseRevokeRequest { id });
         }
     }
+}
 
-    fn raise_no_space(&mut self) {
-        let raised = self.engine.state().alarms().is_raised(AlarmType::Nospace);
-        if raised || !is_due(&mut self.alarmed) {
-            return;
-        }
-        let request = AlarmRequest {
-            action: AlarmAction::Activate as i32,
-            member_id: self.engine.identity.member_id,
-            alarm: AlarmType::Nospace as i32,
-        };
-        propose(self.engine, Body::Alarm, &request);
+/// Proposes the alarm, unless it is raised. Raising it twice does no harm.
+pub(crate) fn raise_no_space(engine: &Engine) {
+    if engine.state().alarms().is_raised(AlarmType::Nospace) {
+        return;
     }
+    let request = AlarmRequest {
+        action: AlarmAction::Activate as i32,
+        member_id: engine.identity.member_id,
+        alarm: AlarmType::Nospace as i32,
+    };
+    propose(engine, Body::Alarm, &request);
 }
 
 /// Proposes something of this member's own. Nobody waits for the answer; whoever needs the effect

@@ -126,10 +126,9 @@ impl Service for Member {
         metrics.compact_revision.set(state.compacted());
         metrics.keys.set_unsigned(keys as u64);
         metrics.db_size.set_unsigned(size.on_disk);
-        metrics.db_size_in_use.set_unsigned(size.live);
+        metrics.db_size_in_use.set_unsigned(size.in_use());
         metrics.quota.set_unsigned(state.quota().bytes().unwrap_or(0));
-        if let Some(version) = state.membership().version() {
-            let minor = version.rsplit_once('.').map_or(version, |(minor, _)| minor);
+        if let Some(minor) = state.membership().minor_version() {
             metrics.cluster_version.set(minor);
         }
         let raised = state.alarms().list(AlarmType::None);

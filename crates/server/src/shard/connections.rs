@@ -372,12 +372,9 @@ fn route(path: &[u8]) -> Route {
 }
 
 fn has_known_service(path: &[u8]) -> bool {
-    let of = |method: &Method| {
-        path.strip_prefix(b"/")
-            .and_then(|rest| rest.strip_prefix(method.service().as_bytes()))
-            .is_some_and(|rest| rest.starts_with(b"/"))
-    };
-    Method::ALL.iter().any(of)
+    let end = path.iter().rposition(|&byte| byte == b'/');
+    let service = end.and_then(|end| path[..end].strip_prefix(b"/"));
+    Method::ALL.iter().any(|method| service == Some(method.service().as_bytes()))
 }
 
 fn method_of(method: wire::Method) -> Method {
@@ -387,7 +384,11 @@ fn method_of(method: wire::Method) -> Method {
 fn caller(metadata: &Metadata) -> Caller {
     let token = metadata.token.as_ref().or(metadata.authorization.as_ref());
     let token = token.and_then(|token| std::str::from_utf8(token).ok());
-    Caller { token: token.map(Box::from), requires_leader: metadata.has_leader }
+    Caller {
+        token: token.map(Box::from),
+        client_version: metadata.client_api_version.clone(),
+        requires_leader: metadata.has_leader,
+    }
 }
 
 fn wire_code(code: Code) -> wire::Code {

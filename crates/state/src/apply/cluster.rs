@@ -1,7 +1,7 @@
 //! Alarms, members, and the version of the cluster.
 
 use proto::etcdserverpb::alarm_request::AlarmAction;
-use proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType};
+use proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, DowngradeResponse};
 use proto::membershippb::{
     ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest,
 };
@@ -65,12 +65,21 @@ impl State {
         self.mvcc.log.table_set(table::MEMBERS, &request.member_id.to_be_bytes(), Some(&row));
     }
 
-    pub(super) fn set_downgrade(&mut self, request: DowngradeInfoSetRequest) {
+    pub(super) fn set_downgrade(&mut self, request: DowngradeInfoSetRequest, reply: Reply<'_>) {
         let target = if request.enabled { request.ver } else { String::new() };
         let mut row = vec![u8::from(request.enabled)];
         row.extend_from_slice(target.as_bytes());
         self.mvcc.log.table_set(table::CLUSTER, table::DOWNGRADE, Some(&row));
         self.membership.downgrade = Downgrade { enabled: request.enabled, target };
+        if let Some(out) = reply {
+            self.downgrade_response().encode(out).expect("memory has room");
+        }
+    }
+
+    /// What questions about downgrades are answered that went well.
+    pub fn downgrade_response(&self) -> DowngradeResponse {
+        let version = self.membership.minor_version().unwrap_or_default().to_owned();
+        DowngradeResponse { header: Some(self.header()), version }
     }
 
     pub(super) fn change_member(&mut self, change: MemberChange) {

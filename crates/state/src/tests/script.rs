@@ -414,7 +414,8 @@ fn lease(world: &mut World, command: &str, words: &Words<'_>) -> Answer {
             format!("rev {}", response.header.expect("a header").revision)
         }
         "leases" => {
-            let ids: Vec<_> = world.state.leases().list().map(|id| id.0.to_string()).collect();
+            let ids: Vec<_> =
+                world.state.leases().list().iter().map(|id| id.0.to_string()).collect();
             format!("leases {}", ids.join(" "))
         }
         "ttl" => {

@@ -15,8 +15,9 @@ use crate::api::Caller;
 
 /// What gRPC adds to the largest request, as etcd allows for it.
 const OVERHEAD_MAX: usize = 512 * 1024;
-/// How much longer JSON may be than what it describes: base64 adds a third, names and spaces more.
-const JSON_GROWTH_MAX: usize = 2;
+/// How much longer JSON may be than what it describes: base64 adds a third, names and spaces more,
+/// and what is too large is read so far beyond its bound that it can be told how large it is.
+const JSON_GROWTH_MAX: usize = 4;
 
 /// The JSON values of a request's body, as they come.
 pub(super) struct Requests<B> {
@@ -115,7 +116,6 @@ pub(super) fn gone() -> Status {
 pub(super) struct Metadata {
     pub(super) caller: Caller,
     pub(super) deadline: Option<Instant>,
-    client_version: Option<Box<str>>,
 }
 
 impl Metadata {
@@ -125,6 +125,8 @@ impl Metadata {
         let token = value("grpc-metadata-token")
             .or_else(|| value(AUTHORIZATION.as_str()))
             .or_else(|| value("grpc-metadata-authorization"));
+        let client_version = headers.get("grpc-metadata-client-api-version");
+        let client_version = client_version.map(|value| Bytes::copy_from_slice(value.as_bytes()));
         let requires_leader = value("grpc-metadata-hasleader") == Some("true");
         let deadline = match value("grpc-timeout") {
             None => None,
@@ -135,14 +137,13 @@ impl Metadata {
             }
         };
         Ok(Self {
-            caller: Caller { token: token.map(Box::from), requires_leader },
+            caller: Caller { token: token.map(Box::from), client_version, requires_leader },
             deadline,
-            client_version: value("grpc-metadata-client-api-version").map(Box::from),
         })
     }
 
     pub(super) fn client_version(&self) -> Option<&str> {
-        self.client_version.as_deref()
+        std::str::from_utf8(self.caller.client_version.as_deref()?).ok()
     }
 }
 
