@@ -257,7 +257,13 @@ impl Engine {
 
     /// Milliseconds since this member started: the clock of leases and deadlines.
     pub fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).expect("584 million years have passed")
+        self.ms_at(Instant::now())
+    }
+
+    /// The same clock, at a time that was taken before.
+    pub(crate) fn ms_at(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.started);
+        u64::try_from(since.as_millis()).expect("584 million years have passed")
     }
 
     /// The state, to read. Held for one turn at most.

@@ -104,7 +104,7 @@ where
 }
 
 /// Waits until the server wants to end.
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     // An error means that whoever would say it has gone, which says as much.
     drop(stopping.wait_for(|stopping| *stopping).await);
 }

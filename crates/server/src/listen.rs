@@ -11,6 +11,7 @@ use member::inbox::Inbox;
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::config::{Place, Url};
@@ -92,7 +93,9 @@ async fn show_in(
     shard: Option<Arc<Inbox<Socket>>>,
     http: Option<(Arc<Context<Member>>, Door)>,
 ) {
-    let Ok(Ok(http2)) = timeout(FIRST_BYTES_TIMEOUT, speaks_http2(&stream)).await else { return };
+    let stopping = http.as_ref().map(|(context, _)| context.stopping.clone());
+    let first = timeout(FIRST_BYTES_TIMEOUT, speaks_http2(&stream));
+    let Some(Ok(Ok(http2))) = unless_stopping(stopping, first).await else { return };
     match (http2, shard, http) {
         (true, Some(shard), _) => {
             if let Ok(socket) = stream.into_socket() {
@@ -105,6 +108,18 @@ async fn show_in(
             Stream::Unix(stream) => http::serve(stream, context, door).await,
         },
         (true, None, _) | (false, _, None) => {}
+    }
+}
+
+/// Waits for `what`, but no longer than the server wants to go on.
+async fn unless_stopping<T>(
+    stopping: Option<watch::Receiver<bool>>,
+    what: impl Future<Output = T>,
+) -> Option<T> {
+    let Some(mut stopping) = stopping else { return Some(what.await) };
+    tokio::select! {
+        done = what => Some(done),
+        () = http::stopped(&mut stopping) => None,
     }
 }
 

@@ -32,10 +32,10 @@ mod text;
 
 use std::time::Duration;
 
-pub use grpc::Grpc;
+pub use grpc::{Counted, Grpc};
 pub use labelled::{
-    Alarms, ByOperation, BySuccess, CallType, Check, CheckRuns, ClientRequests, ClientVersion,
-    Feature, Features, Info, LastChecks, Operation, PromoteFailures, StreamFailures,
+    Alarms, Batch, ByOperation, BySuccess, CallType, Check, CheckRuns, ClientRequests,
+    ClientVersion, Feature, Features, Info, LastChecks, Operation, PromoteFailures, StreamFailures,
 };
 pub use number::{Counter, Gauge, Histogram, Scale};
 pub use peers::{Peer, Peers, Snapshots};

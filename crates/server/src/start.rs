@@ -13,6 +13,8 @@ use proto::membershippb::Attributes;
 use raft::Index;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::api::port::PortWork;
 use crate::api::waiting::Origin;
@@ -25,6 +27,7 @@ use crate::http::{self, Door};
 use crate::listen::{Doors, Listener};
 use crate::local::Local;
 use crate::log::{self, Logger, Value};
+use crate::metrics::Feature;
 use crate::shard::Seat;
 use crate::version;
 
@@ -68,7 +71,7 @@ async fn serve(config: &Config, logger: &Logger) -> Result<i32, StartError> {
     let server = Server::start(config, logger)?;
     server.wait_until_ready().await;
     let (stopping, stopped) = watch::channel(false);
-    server.open(config, clients, https, metrics, stopped);
+    let mut listening = server.open(config, clients, https, metrics, stopped);
     for url in &config.client_port.listen_urls {
         log::info!(
             logger,
@@ -80,7 +83,10 @@ async fn serve(config: &Config, logger: &Logger) -> Result<i32, StartError> {
     log::info!(logger, "ready to serve client requests");
     let signal = ending_signal().await?;
     log::info!(logger, "received signal; shutting down", "signal" = signal);
-    drop((peers, stopping));
+    drop(peers);
+    server.engine.stop();
+    listening.abort_all();
+    end_http(stopping).await;
     server.stop();
     Ok(signal)
 }
@@ -103,6 +109,12 @@ async fn bind(urls: &[Url]) -> Result<Vec<Listener>, StartError> {
         listeners.push(bound.map_err(|e| StartError(format!("listen {}: {e}", url.as_str())))?);
     }
     Ok(listeners)
+}
+
+/// Has every connection that speaks HTTP/1.1 say its last: each holds a receiver until it ends.
+async fn end_http(stopping: watch::Sender<bool>) {
+    stopping.send_replace(true);
+    drop(timeout(GRACE, stopping.closed()).await);
 }
 
 async fn ending_signal() -> io::Result<i32> {
@@ -144,6 +156,9 @@ impl Core {
             extensive_metrics: config.monitoring.extensive_metrics,
         };
         let engine = Arc::new(Engine::new(parts, state));
+        let gates = config.gates.all();
+        let gates = gates.map(|(name, stage, enabled)| Feature { name, stage, enabled });
+        engine.metrics.features.set(gates.collect());
         let drivers = start_drivers(config, &engine, member, wal, applied)?;
         // If this member turns out to be the only voter, it leads at once; see `Member`.
         engine.tell_member(Event::Applied(Index(applied)));
@@ -210,7 +225,7 @@ impl Server {
         https: Vec<Listener>,
         metrics: Vec<Listener>,
         stopping: watch::Receiver<bool>,
-    ) {
+    ) -> JoinSet<()> {
         let port = &config.client_port;
         let context = Arc::new(http::Context {
             service: http::Member::new(self.local.clone(), Arc::clone(&self.engine)),
@@ -224,11 +239,12 @@ impl Server {
         let shards = Arc::new(self.accepted.clone());
         let none = Arc::new(Vec::new());
         let logger = &self.engine.logger;
-        let spawn = |listeners: Vec<Listener>, shards: &Arc<_>, door: Option<Door>| {
+        let mut listening = JoinSet::new();
+        let mut spawn = |listeners: Vec<Listener>, shards: &Arc<_>, door: Option<Door>| {
             for listener in listeners {
                 let http = door.map(|door| (Arc::clone(&context), door));
                 let doors = Doors { shards: Arc::clone(shards), http, logger: logger.clone() };
-                tokio::spawn(listener.run(doors));
+                listening.spawn(listener.run(doors));
             }
         };
         // With listeners of its own, HTTP/1.1 is not spoken on the others.
@@ -236,6 +252,7 @@ impl Server {
         spawn(clients, &shards, plain);
         spawn(https, &none, Some(Door::Plain));
         spawn(metrics, &none, Some(Door::Metrics));
+        listening
     }
 
     /// Waits until the cluster knows this member, and all it was told before is applied.

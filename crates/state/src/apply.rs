@@ -35,6 +35,7 @@ use crate::{State, quota};
 pub struct Outcome {
     /// By which the proposal is known to whoever waits for it.
     pub request_id: u64,
+    pub kind: Body,
     pub result: Result<(), Status>,
     /// The request didn't fit this member's quota: an alarm is due, if none is raised.
     pub over_quota: bool,
@@ -156,7 +157,7 @@ impl State {
         if result.is_err() {
             out.truncate(start);
         }
-        Ok(Some(Outcome { request_id: request.id, result, over_quota }))
+        Ok(Some(Outcome { request_id: request.id, kind: request.kind, result, over_quota }))
     }
 
     /// Applies a configuration entry; `None` if it was refused when it was proposed, and is void.

@@ -38,6 +38,7 @@ mod mvcc;
 pub mod quota;
 mod snapshot;
 pub mod state;
+mod tally;
 pub mod watch;
 
 pub use self::apply::Outcome;
@@ -47,6 +48,7 @@ pub use self::mvcc::hash::{HashJob, HashRun, HashTurn, KvHash};
 pub use self::mvcc::stream::{RangeStream, Turn};
 pub use self::snapshot::{File, Gathered, Snapshot, SnapshotRun, Unwritten};
 pub use self::state::{Config, State};
+pub use self::tally::Tally;
 
 #[cfg(test)]
 mod tests;

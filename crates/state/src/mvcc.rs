@@ -42,6 +42,7 @@ use self::index::{Index, Point, Span};
 use self::recent::Recent;
 use crate::encode::{KeyValueParts, key_value_fields};
 use crate::fault::Fatal;
+use crate::tally::Tally;
 
 /// The revision of a store nobody has written to.
 const HEAD_FIRST: i64 = 1;
@@ -67,6 +68,7 @@ pub(crate) struct Mvcc {
     finished: i64,
     changes: Vec<Change>,
     scratch: Vec<u8>,
+    pub(crate) tally: Tally,
 }
 
 impl Mvcc {
@@ -85,6 +87,7 @@ impl Mvcc {
             finished: compacted,
             changes: Vec::new(),
             scratch: Vec::new(),
+            tally: Tally::default(),
         }
     }
 
@@ -115,6 +118,8 @@ impl Mvcc {
 
     /// Writes `key`. True if it had a lease before.
     pub(crate) fn put(&mut self, key: &Bytes, value: &[u8], lease: i64) -> Result<bool, Fatal> {
+        self.tally.puts += 1;
+        self.tally.put_bytes += (key.len() + value.len()) as u64;
         let (main, sub) = (self.head + 1, self.next_sub());
         let (log, scratch) = (&mut self.log, &mut self.scratch);
         let (before, point) = self.index.extend(key, |newest| {

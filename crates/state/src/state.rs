@@ -17,6 +17,7 @@
 
 pub(crate) mod table;
 
+use crate::tally::Tally;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -185,6 +186,11 @@ impl State {
 
     pub fn quota(&self) -> Quota {
         self.quota
+    }
+
+    /// What was written since this was last asked.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.mvcc.tally)
     }
 
     pub fn size(&self) -> Size {

@@ -72,6 +72,7 @@ pub enum Event {
     /// The stream is gone; what is sent to it is dropped.
     Cancelled {
         stream: StreamId,
+        method: Method,
     },
 }
 
@@ -244,6 +245,11 @@ impl Connection {
         self.streams.len()
     }
 
+    /// What an open stream calls.
+    pub fn method(&self, id: StreamId) -> Option<Method> {
+        self.streams.get(id).map(|stream| stream.method)
+    }
+
     /// The socket is gone: every open call is cancelled.
     pub fn close(&mut self) {
         self.phase = Phase::Closed;
@@ -252,8 +258,8 @@ impl Connection {
         self.ready.clear();
         self.buffered = 0;
         let streams = mem::take(&mut self.streams);
-        let cancelled = streams.ids(|stream| stream.announced);
-        self.events.extend(cancelled.into_iter().map(|stream| Event::Cancelled { stream }));
+        let cancelled = streams.announced().into_iter();
+        self.events.extend(cancelled.map(|(stream, method)| Event::Cancelled { stream, method }));
     }
 
     /// Takes the preface off the front of the input.
@@ -381,17 +387,17 @@ impl Connection {
 
     /// Forgets a stream, and tells the caller if it was not the caller's own doing.
     fn remove(&mut self, stream: StreamId, ending: Ending) {
-        if self.forget(stream, ending) {
-            self.events.push_back(Event::Cancelled { stream });
+        if let Some(method) = self.forget(stream, ending) {
+            self.events.push_back(Event::Cancelled { stream, method });
         }
     }
 
-    /// Forgets a stream; true if the caller knows of it.
-    fn forget(&mut self, stream: StreamId, ending: Ending) -> bool {
+    /// Forgets a stream; returns what it calls if the caller knows of it.
+    fn forget(&mut self, stream: StreamId, ending: Ending) -> Option<Method> {
         self.recent.note(stream, ending);
-        let Some(gone) = self.streams.remove(stream) else { return false };
+        let gone = self.streams.remove(stream)?;
         self.settle(stream, gone);
-        gone.announced
+        gone.announced.then_some(gone.method)
     }
 
     /// Clears up after a stream that was removed.

@@ -81,6 +81,7 @@ impl Stream {
 /// What has to be known of a stream after it is gone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gone {
+    pub(crate) method: Method,
     pub(crate) announced: bool,
     pub(crate) remote_closed: bool,
     pub(crate) ready: bool,
@@ -90,6 +91,7 @@ pub(crate) struct Gone {
 impl Gone {
     fn new(stream: &Stream) -> Self {
         Self {
+            method: stream.method,
             announced: stream.announced,
             remote_closed: stream.remote_closed,
             ready: stream.ready,
@@ -288,6 +290,14 @@ impl Streams {
     /// In no particular order: nothing a peer sees may follow from it.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
         self.places.iter_mut().flatten()
+    }
+
+    /// Those the caller knows of, with what they call, in order.
+    pub(crate) fn announced(&self) -> Vec<(StreamId, Method)> {
+        let known = self.places.iter().flatten().filter(|stream| stream.announced);
+        let mut known: Vec<_> = known.map(|stream| (stream.id, stream.method)).collect();
+        known.sort_unstable_by_key(|(id, _)| *id);
+        known
     }
 
     /// The numbers of those that `wanted` picks, in order.

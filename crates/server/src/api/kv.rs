@@ -38,7 +38,10 @@ fn answer_range(
     if !request.range_end.is_empty() && turn.outlet.room(call.to) == 0 {
         return port.reads.park(call).map_err(Status::from);
     }
-    port.answer(turn, call.to, |state, out| state.range(request, out))
+    let result = port.answer(turn, call.to, |state, out| state.range(request, out));
+    turn.served.ranges[usize::from(result.is_ok())] += 1;
+    turn.served.range_ops += 1;
+    result
 }
 
 pub(super) fn put(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
@@ -87,7 +90,13 @@ fn answer_txn(
     call: &Call,
     request: &TxnRequest,
 ) -> Result<(), Status> {
-    port.answer(turn, call.to, |state, out| state.read_txn(request, out))
+    let result = port.answer(turn, call.to, |state, out| state.read_txn(request, out));
+    // The branches are about as long.
+    let n_ops = request.success.len() as u64;
+    turn.served.txns[usize::from(result.is_ok())] += 1;
+    turn.served.range_ops += n_ops;
+    turn.served.larger_txns += u64::from(n_ops > 1);
+    result
 }
 
 pub(super) fn range_stream(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<(), Status> {

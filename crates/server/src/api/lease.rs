@@ -51,7 +51,10 @@ pub(super) fn keep_alive(turn: &mut Turn<'_>, to: ReplyTo, body: &Bytes) -> Resu
     let state = turn.state();
     let header = Some(state.header());
     let ttl = match state.leases().renew(LeaseId(id), now_ms) {
-        Renewal::Renewed { ttl } => ttl,
+        Renewal::Renewed { ttl } => {
+            turn.engine.metrics.lease_renewed.inc();
+            ttl
+        }
         Renewal::NotFound | Renewal::Expired | Renewal::CheckpointFirst => 0,
         Renewal::NotPrimary => return Err(Error::NoLeader.into()),
     };

@@ -15,6 +15,7 @@
 
 mod buffer;
 mod cluster;
+mod decode;
 mod downgrade;
 mod election;
 mod health;
@@ -25,6 +26,7 @@ mod maintenance;
 pub mod port;
 mod queue;
 mod reads;
+mod served;
 mod task;
 pub mod waiting;
 mod watch;

@@ -11,20 +11,22 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, RwLockReadGuard};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use member::{Event, Proposal};
 use proto::error::{Code, Error, Status};
-use proto::etcdserverpb::RequestHeader;
+use proto::etcdserverpb::{AlarmType, RequestHeader};
 use proto::method::Method;
-use proto::prost::Message;
 use proto::raft_request::{self, Body};
 use state::{State, Stop};
 
 use super::buffer::Buffers;
+pub(crate) use super::decode::decode;
 use super::reads::Reads;
+use super::served::Served;
 use super::task::Tasks;
-use super::waiting::Waiting;
+use super::waiting::{Waiter, Waiting};
 use super::watch::{WatchStream, Watches};
 use super::{
     Caller, Input, Outlet, ReplyTo, cluster, downgrade, election, health, kv, lease, lock,
@@ -99,6 +101,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) outlet: &'a mut dyn Outlet,
     pub(crate) now_ms: u64,
+    pub(crate) served: Served,
+    began: Instant,
     state: Option<RwLockReadGuard<'a, State>>,
     /// Whether this turn has asked for the alarm already.
     no_space_told: bool,
@@ -106,7 +110,13 @@ pub(crate) struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     fn new(engine: &'a Engine, outlet: &'a mut dyn Outlet) -> Self {
-        Self { engine, outlet, now_ms: engine.now_ms(), state: None, no_space_told: false }
+        let began = Instant::now();
+        let (now_ms, served) = (engine.ms_at(began), Served::default());
+        Self { engine, outlet, now_ms, served, began, state: None, no_space_told: false }
+    }
+
+    fn end(self) {
+        self.served.count(&self.engine.metrics, self.began);
     }
 
     /// The state as of this turn.
@@ -155,7 +165,7 @@ impl Port {
             }
         }
         watch::pump(self, &mut turn);
-        drop(turn);
+        turn.end();
         drop(routed);
         self.depart(outlet);
     }
@@ -172,7 +182,7 @@ impl Port {
         self.give_up_late(&mut turn);
         self.serve_ready_reads(&mut turn);
         watch::tick(self, &mut turn);
-        drop(turn);
+        turn.end();
         drop(routed);
         self.submit(&mut Vec::new(), outlet);
     }
@@ -342,8 +352,9 @@ impl Port {
     fn work(&mut self, item: PortWork, turn: &mut Turn<'_>) {
         match item {
             PortWork::Done { id, result } => {
-                if let Some(to) = self.waiting.take(id) {
-                    self.done(to, result, turn);
+                if let Some(waiter) = self.waiting.take(id) {
+                    observe(turn, &waiter, result.is_ok());
+                    self.done(waiter.to, result, turn);
                 }
             }
             PortWork::ReadIndex { round, result } => {
@@ -389,8 +400,9 @@ impl Port {
     }
 
     fn give_up_late(&mut self, turn: &mut Turn<'_>) {
-        while let Some(to) = self.waiting.expire(turn.now_ms) {
-            turn.outlet.finish(to, Err(Error::Timeout.into()));
+        while let Some(waiter) = self.waiting.expire(turn.now_ms) {
+            observe(turn, &waiter, false);
+            turn.outlet.finish(waiter.to, Err(Error::Timeout.into()));
         }
         while let Some(to) = self.reads.expire(turn.now_ms) {
             turn.outlet.finish(to, Err(Error::Timeout.into()));
@@ -449,7 +461,8 @@ impl Port {
             return Err(Error::RequestTooManyRequests.into());
         }
         let deadline_ms = turn.now_ms + turn.engine.limits.request_timeout_ms;
-        let id = self.waiting.add(to, deadline_ms).ok_or(Error::RequestTooManyRequests)?;
+        let waiter = Waiter { to, operation: kind.into(), since: turn.began };
+        let id = self.waiting.add(waiter, deadline_ms).ok_or(Error::RequestTooManyRequests)?;
         let header = RequestHeader { id, ..RequestHeader::default() };
         if raft_request::framed_len(kind, &header, body.len())
             > turn.engine.limits.request_bytes_max
@@ -478,8 +491,8 @@ impl Port {
                 Error::RequestTooManyRequests
             };
             let mut routed = self.tasks.routed(outlet);
-            for to in batch.iter().filter_map(|proposal| self.waiting.take(proposal.id)) {
-                routed.finish(to, Err(error.into()));
+            for waiter in batch.iter().filter_map(|proposal| self.waiting.take(proposal.id)) {
+                routed.finish(waiter.to, Err(error.into()));
             }
         }
     }
@@ -504,7 +517,8 @@ impl Port {
             return Ok(());
         }
         // On its way before the refusal is: whoever is refused and looks for the alarm finds it.
-        if !turn.no_space_told {
+        let raised = state.alarms().is_raised(AlarmType::Nospace);
+        if !raised && !turn.no_space_told {
             turn.no_space_told = true;
             chores::raise_no_space(turn.engine);
         }
@@ -536,6 +550,12 @@ impl Port {
     }
 }
 
+/// Counts how long a proposal took to be answered.
+fn observe(turn: &Turn<'_>, waiter: &Waiter, success: bool) {
+    let took = turn.began.saturating_duration_since(waiter.since);
+    turn.engine.metrics.request.of(waiter.operation, success).observe(took);
+}
+
 /// What every unary call must pass, whatever it asks for.
 fn admit(call: &Call, engine: &Engine) -> Result<(), Status> {
     let learner = engine.shown.is_learner();
@@ -554,15 +574,6 @@ fn admit(call: &Call, engine: &Engine) -> Result<(), Status> {
 fn check_version(caller: &Caller) -> Result<(), Status> {
     let said = caller.client_version.as_deref().unwrap_or_default();
     std::str::from_utf8(said).map(drop).map_err(|_| Error::InvalidClientAPIVersion.into())
-}
-
-/// Decodes a request, or says why not as grpc-go does.
-pub(crate) fn decode<M: Message + Default>(body: &Bytes) -> Result<M, Status> {
-    M::decode(body.clone()).map_err(|_| {
-        let text =
-            "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data";
-        Status::new(Code::Internal, text)
-    })
 }
 
 pub(super) fn not_yet(method: Method) -> Status {

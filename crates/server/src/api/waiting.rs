@@ -10,8 +10,10 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::ReplyTo;
+use crate::metrics::Operation;
 
 const SEQUENCE_BITS: u32 = 18;
 const PORT_BITS: u32 = 4;
@@ -59,8 +61,17 @@ pub struct Waiting {
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    to: Option<ReplyTo>,
+    waiter: Option<Waiter>,
     deadline_ms: u64,
+}
+
+/// A call that waits for its proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiter {
+    pub to: ReplyTo,
+    pub operation: Operation,
+    /// When its turn began.
+    pub since: Instant,
 }
 
 impl Waiting {
@@ -70,36 +81,36 @@ impl Waiting {
     }
 
     /// Opens a place for a proposal and returns its request id; `None` when too many are under way.
-    pub fn add(&mut self, to: ReplyTo, deadline_ms: u64) -> Option<u64> {
+    pub fn add(&mut self, waiter: Waiter, deadline_ms: u64) -> Option<u64> {
         if self.window.len() >= WAITING_MAX {
             return None;
         }
         let sequence = self.first + self.window.len() as u64;
-        self.window.push_back(Slot { to: Some(to), deadline_ms });
+        self.window.push_back(Slot { waiter: Some(waiter), deadline_ms });
         self.unanswered += 1;
         Some(self.origin.id(self.port, sequence))
     }
 
     /// Closes the place of `id`; `None` if its call has been answered or given up.
-    pub fn take(&mut self, id: u64) -> Option<ReplyTo> {
+    pub fn take(&mut self, id: u64) -> Option<Waiter> {
         let mask = (1 << SEQUENCE_BITS) - 1;
         let offset = (id.wrapping_sub(self.first)) & mask;
-        let to = self.window.get_mut(offset as usize)?.to.take()?;
+        let waiter = self.window.get_mut(offset as usize)?.waiter.take()?;
         self.unanswered -= 1;
         self.trim();
-        Some(to)
+        Some(waiter)
     }
 
     /// Gives up one call whose deadline is past; ask again until there is none.
-    pub fn expire(&mut self, now_ms: u64) -> Option<ReplyTo> {
+    pub fn expire(&mut self, now_ms: u64) -> Option<Waiter> {
         let oldest = self.window.front_mut()?;
         if oldest.deadline_ms > now_ms {
             return None;
         }
-        let to = oldest.to.take();
-        self.unanswered -= usize::from(to.is_some());
+        let waiter = oldest.waiter.take();
+        self.unanswered -= usize::from(waiter.is_some());
         self.trim();
-        to
+        waiter
     }
 
     /// When the oldest call is to be given up.
@@ -112,7 +123,7 @@ impl Waiting {
     }
 
     fn trim(&mut self) {
-        while self.window.front().is_some_and(|slot| slot.to.is_none()) {
+        while self.window.front().is_some_and(|slot| slot.waiter.is_none()) {
             self.window.pop_front();
             self.first += 1;
         }
@@ -121,11 +132,16 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
-    fn call(stream: u32) -> ReplyTo {
-        ReplyTo { connection: 0, stream, generation: 0 }
+    fn call(stream: u32) -> Waiter {
+        let to = ReplyTo { connection: 0, stream, generation: 0 };
+        Waiter { to, operation: Operation::Put, since: *START }
     }
+
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
     #[test]
     fn each_answer_finds_its_call_once_in_any_order() {

@@ -69,6 +69,7 @@ pub(super) fn open(port: &mut Port, turn: &mut Turn<'_>, to: ReplyTo) -> WatchSt
     let id = StreamId(watches.next);
     watches.next = watches.next.wrapping_add(1);
     watches.calls.insert(id, to);
+    turn.engine.metrics.watch_streams.inc();
     let config = StreamConfig {
         shard: ShardId(port.index),
         stream: id,
@@ -99,6 +100,7 @@ pub(super) fn message(
 /// The caller is gone.
 pub(super) fn close(port: &mut Port, turn: &mut Turn<'_>, mut watch: WatchStream) {
     port.watches.calls.remove(&watch.id);
+    turn.engine.metrics.watch_streams.dec();
     watch.stream.close(turn.state());
 }
 

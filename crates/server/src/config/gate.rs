@@ -28,6 +28,15 @@ enum Stage {
     Beta,
 }
 
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Alpha => "ALPHA",
+            Self::Beta => "BETA",
+        }
+    }
+}
+
 /// Every gate of etcd 3.7, by name: its stage, and whether it is open by default.
 const GATES: [(Gate, &str, Stage, bool); 11] = [
     (Gate::AllAlpha, "AllAlpha", Stage::Alpha, false),
@@ -72,6 +81,13 @@ impl Gates {
     }
 }
 
+impl Gates {
+    /// Each gate's name and stage, and whether it is open.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+        GATES.iter().map(|&(gate, name, stage, _)| (name, stage.name(), self.is_open(gate)))
+    }
+}
+
 /// What was said, sorted by name.
 impl fmt::Display for Gates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,10 +102,7 @@ impl fmt::Display for Gates {
 /// One line for each gate, for the help.
 pub(super) fn describe() -> impl Iterator<Item = String> {
     GATES.iter().map(|(_, name, stage, default)| {
-        let stage = match stage {
-            Stage::Alpha => "ALPHA",
-            Stage::Beta => "BETA",
-        };
+        let stage = stage.name();
         format!("{name}=true|false ({stage} - default={default})")
     })
 }

@@ -22,6 +22,7 @@ use crate::drive::chores::Chore;
 use crate::drive::keeper::Keeping;
 use crate::engine::Engine;
 use crate::log;
+use crate::metrics::{Batch, Operation};
 
 /// Entries applied under one lock: readers wait no longer than these take.
 const ENTRIES_PER_LOCK_MAX: usize = 256;
@@ -67,6 +68,8 @@ struct Applier<'a> {
     /// Entries up to here were in the log before this process: nobody waits for them.
     replayed: u64,
     unsaved_entries: u64,
+    /// What this batch held.
+    batch: Batch,
 }
 
 impl<'a> Applier<'a> {
@@ -78,6 +81,7 @@ impl<'a> Applier<'a> {
             scratch: Vec::new(),
             replayed: engine.replayed,
             unsaved_entries: 0,
+            batch: Batch::default(),
         }
     }
 
@@ -86,6 +90,7 @@ impl<'a> Applier<'a> {
             let start = Instant::now();
             let deliveries = self.apply_batch(batch);
             let took = start.elapsed();
+            self.count(batch.len(), took);
             if took > self.engine.limits.slow_apply {
                 self.slow(batch.len(), took);
             }
@@ -117,7 +122,23 @@ impl<'a> Applier<'a> {
                 }
             }
         }
+        let tally = state.take_tally();
+        let metrics = &engine.metrics;
+        metrics.puts.add(tally.puts);
+        metrics.put_size.add(i64::try_from(tally.put_bytes).unwrap_or(i64::MAX));
+        metrics.deletes.add(tally.deletes);
+        metrics.ranges.add(tally.ranges);
+        metrics.txns.add(tally.txns);
         state.hub.take_deliveries()
+    }
+
+    /// Counts a batch at once: its entries share its time.
+    fn count(&mut self, n_entries: usize, took: Duration) {
+        let metrics = &self.engine.metrics;
+        metrics.lease_granted.add(self.batch.get(Operation::LeaseGrant, true));
+        metrics.lease_revoked.add(self.batch.get(Operation::LeaseRevoke, true));
+        let each = took / u32::try_from(n_entries).unwrap_or(u32::MAX);
+        metrics.apply.observe_batch(&mut self.batch, each);
     }
 
     fn apply_command(&mut self, state: &mut State, entry: &Entry) {
@@ -127,6 +148,7 @@ impl<'a> Applier<'a> {
         let outcome =
             state.apply(index, entry.term.0, &entry.data, port.is_some(), &mut self.scratch);
         let Some(outcome) = self.engine.or_die("apply", outcome) else { return };
+        self.batch.note(outcome.kind.into(), outcome.result.is_ok());
         if outcome.over_quota {
             self.engine.tell_chores(Chore::OverQuota);
         }

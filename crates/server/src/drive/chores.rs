@@ -72,7 +72,8 @@ pub(crate) fn run(engine: &Arc<Engine>, about: &Attributes, auto: AutoCompaction
             return;
         }
         engine.chores.take(&mut work);
-        if work.iter().any(|chore| matches!(chore, Chore::OverQuota)) {
+        let over_quota = work.iter().any(|chore| matches!(chore, Chore::OverQuota));
+        if over_quota && !engine.state().alarms().is_raised(AlarmType::Nospace) {
             raise_no_space(engine);
         }
         if work.drain(..).any(|chore| matches!(chore, Chore::Introduce)) {
@@ -148,11 +149,8 @@ impl Chores<'_> {
     }
 }
 
-/// Proposes the alarm, unless it is raised. Raising it twice does no harm.
+/// Proposes the alarm. Raising it twice does no harm.
 pub(crate) fn raise_no_space(engine: &Engine) {
-    if engine.state().alarms().is_raised(AlarmType::Nospace) {
-        return;
-    }
     let request = AlarmRequest {
         action: AlarmAction::Activate as i32,
         member_id: engine.identity.member_id,

@@ -93,4 +93,5 @@ fn flush(engine: &Engine, wal: &mut Wal) {
     let start = Instant::now();
     engine.or_die("wal", wal.flush());
     engine.metrics.wal_fsync.observe(start.elapsed());
+    engine.metrics.wal_write_bytes.set_unsigned(wal.n_bytes_written());
 }

@@ -31,6 +31,7 @@ impl Member {
         metrics.server_version.set(version::ETCD);
         metrics.go_version.set("none");
         metrics.peers.set_local(id);
+        metrics.peers.peer(id).is_known.set(1);
         Self { local, engine }
     }
 

@@ -21,6 +21,21 @@ struct Counts {
     handled: [Counter; Code::ALL.len()],
 }
 
+/// What one thread has counted of one method.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    pub started: u64,
+    pub received: u64,
+    pub sent: u64,
+    pub ended_well: u64,
+}
+
+impl Counted {
+    pub fn is_empty(&self) -> bool {
+        self.started == 0 && self.received == 0 && self.sent == 0 && self.ended_well == 0
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Grpc {
@@ -63,6 +78,15 @@ impl Grpc {
     #[inline]
     pub fn msg_sent(&self, method: Method) {
         self.methods[method as usize].sent.inc();
+    }
+
+    /// Adds what a thread has counted by itself.
+    pub fn add(&self, method: Method, counted: Counted) {
+        let counts = &self.methods[method as usize];
+        counts.started.add(counted.started);
+        counts.received.add(counted.received);
+        counts.sent.add(counted.sent);
+        counts.handled[usize::from(Code::Ok.number())].add(counted.ended_well);
     }
 
     /// Whether somebody wants to know how long calls take.

@@ -6,6 +6,9 @@
 
 use std::array;
 use std::sync::{OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use proto::raft_request::Body;
 
 use super::number::{Counter, Gauge, Histogram, Scale};
 use super::text::{Family, Kind, Samples};
@@ -34,6 +37,45 @@ operations! {
     DowngradeVersionTest LeaseCheckpoint LeaseGrant LeaseRevoke Put Range ReadonlyTxn Txn
 }
 
+macro_rules! operations_of_entries {
+    ($($name:ident)*) => {
+        impl From<Body> for Operation {
+            fn from(kind: Body) -> Self {
+                match kind { $(Body::$name => Operation::$name),* }
+            }
+        }
+    };
+}
+
+operations_of_entries! {
+    Alarm AuthDisable AuthEnable AuthRoleAdd AuthRoleDelete AuthRoleGet AuthRoleGrantPermission
+    AuthRoleList AuthRoleRevokePermission AuthStatus AuthUserAdd AuthUserChangePassword
+    AuthUserDelete AuthUserGet AuthUserGrantRole AuthUserList AuthUserRevokeRole Authenticate
+    ClusterMemberAttrSet ClusterVersionSet Compaction DeleteRange DowngradeInfoSet
+    DowngradeVersionTest LeaseCheckpoint LeaseGrant LeaseRevoke Put Range Txn
+}
+
+/// How many of each operation a batch held, told apart by whether they succeeded.
+#[derive(Debug)]
+pub struct Batch([[u64; 2]; Operation::ALL.len()]);
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self([[0; 2]; Operation::ALL.len()])
+    }
+}
+
+impl Batch {
+    #[inline]
+    pub fn note(&mut self, operation: Operation, success: bool) {
+        self.0[operation as usize][usize::from(success)] += 1;
+    }
+
+    pub fn get(&self, operation: Operation, success: bool) -> u64 {
+        self.0[operation as usize][usize::from(success)]
+    }
+}
+
 /// How long operations took, told apart by whether they succeeded.
 #[derive(Debug)]
 pub struct ByOperation {
@@ -54,6 +96,16 @@ impl ByOperation {
     #[inline]
     pub fn of(&self, operation: Operation, success: bool) -> &Histogram {
         &self.took[2 * operation as usize + usize::from(success)]
+    }
+
+    /// Counts all of a batch as taking `each`, and empties it.
+    pub fn observe_batch(&self, batch: &mut Batch, each: Duration) {
+        let each = u64::try_from(each.as_nanos()).unwrap_or(u64::MAX);
+        for (histogram, n) in self.took.iter().zip(batch.0.as_flattened_mut()) {
+            if *n > 0 {
+                histogram.observe_many(each, std::mem::take(n));
+            }
+        }
     }
 }
 
@@ -240,7 +292,12 @@ impl ClientRequests {
 
     #[inline]
     pub fn count(&self, version: ClientVersion, how: CallType) {
-        self.counts[version.0][how as usize].inc();
+        self.add(version, how, 1);
+    }
+
+    #[inline]
+    pub fn add(&self, version: ClientVersion, how: CallType, n: u64) {
+        self.counts[version.0][how as usize].add(n);
     }
 }
 

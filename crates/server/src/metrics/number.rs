@@ -183,8 +183,14 @@ impl Histogram {
     /// Counts a value in the scale's own unit: nanoseconds where it is a time.
     #[inline]
     pub fn observe_number(&self, value: u64) {
-        self.buckets[self.scale.bounds.bucket_of(value)].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(value, Ordering::Relaxed);
+        self.observe_many(value, 1);
+    }
+
+    /// Counts the same value `n` times.
+    #[inline]
+    pub fn observe_many(&self, value: u64, n: u64) {
+        self.buckets[self.scale.bounds.bucket_of(value)].fetch_add(n, Ordering::Relaxed);
+        self.sum.fetch_add(value * n, Ordering::Relaxed);
     }
 
     pub fn count(&self) -> u64 {

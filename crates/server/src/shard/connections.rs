@@ -19,8 +19,9 @@ use proto::method::{Kind, Method};
 use wire::{Connection, Event, Metadata, Route, StreamId};
 
 use super::socket::Socket;
+use super::tally::{Spoken, Tally};
 use crate::api::{Caller, Input, Outlet, ReplyTo};
-use crate::engine::Limits;
+use crate::engine::Engine;
 
 /// Bytes taken from one socket before the others get their turn.
 const READ_PER_TURN_MAX: usize = 256 * 1024;
@@ -45,6 +46,7 @@ struct Slot {
     dirty: bool,
     /// Streams that were told there is no room.
     starved: Vec<ReplyTo>,
+    spoken: Spoken,
 }
 
 /// See the module.
@@ -59,22 +61,24 @@ pub(super) struct Connections {
     dirty: Vec<u32>,
     buffer: Vec<u8>,
     ticked_ms: u64,
+    tally: Tally,
 }
 
 /// How often each connection's clock is looked at.
 const TICK_MS: u64 = 1000;
 
 impl Connections {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(engine: &Arc<Engine>) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
             generation: 0,
-            limits: Arc::clone(&limits.wire),
+            limits: Arc::clone(&engine.limits.wire),
             to_read: VecDeque::new(),
             dirty: Vec::new(),
             buffer: vec![0; READ_BUFFER],
             ticked_ms: 0,
+            tally: Tally::new(Arc::clone(engine)),
         }
     }
 
@@ -109,6 +113,7 @@ impl Connections {
             held: false,
             dirty: true,
             starved: Vec::new(),
+            spoken: Spoken::default(),
         });
         self.to_read.push_back(index);
         self.dirty.push(index);
@@ -140,7 +145,7 @@ impl Connections {
             let Some(slot) = self.slots[index as usize].as_mut() else { continue };
             let more = slot.read(&mut self.buffer);
             mark(&mut self.dirty, slot, index);
-            slot.gather(index, inputs);
+            slot.gather(index, inputs, &mut self.tally);
             if more {
                 self.to_read.push_back(index);
             }
@@ -155,7 +160,7 @@ impl Connections {
         for (index, slot) in (0..).zip(&mut self.slots) {
             if let Some(slot) = slot {
                 slot.wire.tick(now_ms);
-                slot.gather(index, inputs);
+                slot.gather(index, inputs, &mut self.tally);
                 mark(&mut self.dirty, slot, index);
             }
         }
@@ -172,7 +177,7 @@ impl Connections {
             if ended {
                 slot.wire.close();
             }
-            slot.gather(index, inputs);
+            slot.gather(index, inputs, &mut self.tally);
             slot.feed_starved(inputs);
             if slot.held && slot.wire.wants_read() {
                 slot.held = false;
@@ -188,6 +193,11 @@ impl Connections {
         self.dirty.clear();
     }
 
+    /// Hands over what was counted since the last time.
+    pub(super) fn hand_over(&mut self) {
+        self.tally.hand_over();
+    }
+
     /// Asks every client to go, and lets what runs finish.
     pub(super) fn drain(&mut self) {
         for (index, slot) in (0..).zip(&mut self.slots) {
@@ -198,13 +208,13 @@ impl Connections {
         }
     }
 
-    fn slot(&mut self, to: ReplyTo) -> Option<(&mut Slot, StreamId)> {
+    fn slot(&mut self, to: ReplyTo) -> Option<(&mut Slot, StreamId, &mut Tally)> {
         let slot = self.slots.get_mut(to.connection as usize)?.as_mut()?;
         if slot.generation != to.generation {
             return None;
         }
         mark(&mut self.dirty, slot, to.connection);
-        Some((slot, StreamId(to.stream)))
+        Some((slot, StreamId(to.stream), &mut self.tally))
     }
 }
 
@@ -275,8 +285,9 @@ impl Slot {
     }
 
     /// Turns what the wire has understood into inputs.
-    fn gather(&mut self, index: u32, inputs: &mut Vec<Input>) {
+    fn gather(&mut self, index: u32, inputs: &mut Vec<Input>, tally: &mut Tally) {
         while let Some(event) = self.wire.poll() {
+            self.count(&event, tally);
             let input = match event {
                 Event::Unary { stream, method, metadata, body } => Input::Call {
                     to: self.reply_to(index, stream),
@@ -301,9 +312,34 @@ impl Slot {
                     self.wire.finish(stream, &status);
                     Input::Gone { to: self.reply_to(index, stream) }
                 }
-                Event::Cancelled { stream } => Input::Gone { to: self.reply_to(index, stream) },
+                Event::Cancelled { stream, .. } => Input::Gone { to: self.reply_to(index, stream) },
             };
             inputs.push(input);
+        }
+    }
+
+    fn count(&mut self, event: &Event, tally: &mut Tally) {
+        match event {
+            Event::Unary { method, metadata, .. } => {
+                let method = method_of(*method);
+                tally.started(method, &mut self.spoken, metadata);
+                tally.received(method);
+            }
+            Event::Opened { method, metadata, .. } => {
+                tally.started(method_of(*method), &mut self.spoken, metadata);
+            }
+            Event::Message { stream, .. } => {
+                if let Some(method) = self.wire.method(*stream) {
+                    tally.received(method_of(method));
+                }
+            }
+            Event::DeadlineExceeded { stream } => {
+                if let Some(method) = self.wire.method(*stream) {
+                    tally.ended(method_of(method), Code::DeadlineExceeded);
+                }
+            }
+            Event::Cancelled { method, .. } => tally.ended(method_of(*method), Code::Canceled),
+            Event::HalfClosed { .. } | Event::Drained { .. } => {}
         }
     }
 
@@ -320,19 +356,28 @@ const DEADLINE_TEXT: &str = "context deadline exceeded";
 
 impl Outlet for Connections {
     fn reply(&mut self, to: ReplyTo, message: Bytes) {
-        if let Some((slot, stream)) = self.slot(to) {
-            slot.wire.send_unary(stream, message);
+        let Some((slot, stream, tally)) = self.slot(to) else { return };
+        if let Some(method) = slot.wire.method(stream) {
+            tally.sent(method_of(method));
+            tally.ended(method_of(method), Code::Ok);
         }
+        slot.wire.send_unary(stream, message);
     }
 
     fn message(&mut self, to: ReplyTo, message: Bytes) {
-        if let Some((slot, stream)) = self.slot(to) {
-            slot.wire.send_message(stream, message);
+        let Some((slot, stream, tally)) = self.slot(to) else { return };
+        if let Some(method) = slot.wire.method(stream) {
+            tally.sent(method_of(method));
         }
+        slot.wire.send_message(stream, message);
     }
 
     fn finish(&mut self, to: ReplyTo, result: Result<(), Status>) {
-        let Some((slot, stream)) = self.slot(to) else { return };
+        let Some((slot, stream, tally)) = self.slot(to) else { return };
+        if let Some(method) = slot.wire.method(stream) {
+            let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
+            tally.ended(method_of(method), code);
+        }
         match result {
             Ok(()) => slot.wire.finish(stream, &wire::Status::OK),
             Err(status) => {
@@ -343,7 +388,7 @@ impl Outlet for Connections {
     }
 
     fn room(&mut self, to: ReplyTo) -> usize {
-        let Some((slot, stream)) = self.slot(to) else { return usize::MAX };
+        let Some((slot, stream, _)) = self.slot(to) else { return usize::MAX };
         let queued = slot.wire.queued(stream);
         if queued >= STREAM_QUEUE_MAX {
             return 0; // The wire tells when all of it is on its way.

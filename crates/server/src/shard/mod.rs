@@ -20,6 +20,7 @@
 
 mod connections;
 mod socket;
+mod tally;
 
 use std::collections::VecDeque;
 use std::io;
@@ -83,7 +84,7 @@ impl Seat {
     pub fn start(self, engine: &Arc<Engine>, index: u16) -> io::Result<JoinHandle<()>> {
         let engine = Arc::clone(engine);
         let run = move || {
-            let connections = Connections::new(&engine.limits);
+            let connections = Connections::new(&engine);
             let port = Port::new(engine, index);
             Shard { seat: self, port, connections, stop_ms: None }.run();
         };
@@ -127,6 +128,7 @@ impl Shard {
             self.port.collect(&mut work, &mut self.connections);
             self.port.submit(&mut inputs, &mut self.connections);
             self.connections.write(&mut inputs, self.seat.poll.registry());
+            self.connections.hand_over();
             if self.is_done(now_ms) {
                 return;
             }

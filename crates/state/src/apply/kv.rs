@@ -85,6 +85,7 @@ impl State {
         header: ResponseHeader,
         reply: Reply<'_>,
     ) -> Result<(), Fatal> {
+        self.mvcc.tally.deletes += 1;
         let doomed = self.mvcc.live(&Span::new(&request.key, &request.range_end));
         for (key, _) in &doomed {
             self.delete_key(key)?;

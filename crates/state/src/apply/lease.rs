@@ -37,6 +37,7 @@ impl State {
     ) -> Result<(), Stop> {
         let id = LeaseId(request.id);
         for key in self.leases.keys_of(id).ok_or(Error::LeaseNotFound)? {
+            self.mvcc.tally.deletes += 1;
             self.delete_key(&Bytes::copy_from_slice(&key))?;
         }
         self.leases.remove(id);

@@ -33,6 +33,19 @@ impl State {
         let mut path = Path::new();
         self.find_path(request, &mut path)?;
         self.check_path(request, &mut path.iter(), &mut Vec::new())?;
+        let before = self.mvcc.tally.operations();
+        self.execute_path(request, &path, reply)?;
+        self.mvcc.tally.txns += u64::from(self.mvcc.tally.operations() - before > 1);
+        Ok(())
+    }
+
+    /// Carries out a txn whose way is known and has been checked.
+    fn execute_path(
+        &mut self,
+        request: &TxnRequest,
+        path: &Path,
+        reply: Reply<'_>,
+    ) -> Result<(), Stop> {
         let header = self.header();
         let Some(out) = reply else {
             // Nobody reads the answer: what only reads need not be done.
@@ -207,6 +220,7 @@ impl State {
         let nested_header = ResponseHeader::default();
         match &op.request {
             Some(Request::RequestRange(range)) => {
+                self.mvcc.tally.ranges += 1;
                 if let Some(out) = reply {
                     self.mvcc.range(range, nested_header, out)?;
                 }

@@ -42,6 +42,8 @@ pub struct Wal {
     background: bool,
     pipeline: Option<Pipeline>,
     n_prepared: u64,
+    /// Bytes of records, since this log was opened.
+    written: u64,
     failed: bool,
 }
 
@@ -82,6 +84,7 @@ impl Wal {
             background: false,
             pipeline: None,
             n_prepared: 1,
+            written: 0,
             failed: false,
         };
         wal.encoder.head(metadata, HardState::default());
@@ -130,6 +133,7 @@ impl Wal {
             background: false,
             pipeline: None,
             n_prepared: 0,
+            written: 0,
             failed: false,
         };
         let last_snapshot = replay.valid_marks().max().unwrap_or(after).max(after);
@@ -260,6 +264,11 @@ impl Wal {
         self.last_index
     }
 
+    /// Bytes of records written since the log was opened.
+    pub fn n_bytes_written(&self) -> u64 {
+        self.written
+    }
+
     /// How many segments there are.
     pub fn n_segments(&self) -> usize {
         self.segments.len()
@@ -285,6 +294,7 @@ impl Wal {
         if !buffer.is_empty() {
             self.tail.write_at(self.offset, buffer)?;
             self.offset += buffer.len() as u64;
+            self.written += buffer.len() as u64;
             buffer.clear();
             buffer.shrink_to(BUFFER_KEPT_MAX);
         }

@@ -333,11 +333,11 @@ impl Connection {
             self.spend(Expense::Reset)?;
         }
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
-        let announced = stream.announced;
+        let announced = stream.announced.then_some(stream.method);
         stream.outbox = None;
         self.finish(id, status);
-        if announced {
-            self.events.push_back(Event::Cancelled { stream: id });
+        if let Some(method) = announced {
+            self.events.push_back(Event::Cancelled { stream: id, method });
         }
         Ok(())
     }

@@ -245,6 +245,6 @@ fn describe(event: &Event) -> String {
         Event::HalfClosed { stream } => format!("half-closed {}", stream.0),
         Event::Drained { stream } => format!("drained {}", stream.0),
         Event::DeadlineExceeded { stream } => format!("deadline {}", stream.0),
-        Event::Cancelled { stream } => format!("cancelled {}", stream.0),
+        Event::Cancelled { stream, .. } => format!("cancelled {}", stream.0),
     }
 }
