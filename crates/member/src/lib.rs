@@ -8,6 +8,9 @@
 //! | [`member`] | events in, duties out: proposals, reads, raft |
 //! | [`boot`] | how a member comes to life: the first time, and every time after |
 //! | [`conf_change`] | changes of membership as they stand in the log |
+//! | [`roster`] | the members they are about, as JSON |
+//! | [`message`] | raft's messages as they travel |
+//! | [`pending`] | what waits for a leader |
 //! | [`identity`] | member and cluster ids |
 //! | [`inbox`] | where threads meet |
 
@@ -16,5 +19,8 @@ pub mod conf_change;
 pub mod identity;
 pub mod inbox;
 pub mod member;
+pub mod message;
+pub mod pending;
+pub mod roster;
 
 pub use member::{Effects, Event, Member, Proposal, ReadTicket, View};

@@ -16,17 +16,20 @@
 //! # Invariants
 //!
 //! - A read's context is used once in the life of a cluster: it holds the member, the start and a count.
+//! - Nobody is refused for want of a leader; see [`pending`](crate::pending).
 //! - `lone` is true only while no other member could lead: then what is applied here is all there is.
 
-use std::collections::BTreeMap;
 use std::mem;
 
 use bytes::Bytes;
 use proto::error::Error;
 use raft::{
-    ConfChange, Context, Dropped, EntryKind, Index, Input, Message, Node, NodeId, PersistId,
-    Reason, RoleKind, Snapshot,
+    ConfChange, Context, Dropped, EntryKind, Index, Input, Message, Node, NodeId, PeerStatus,
+    PersistId, Reason, RoleKind, Snapshot,
 };
+
+use crate::conf_change::MembershipChange;
+use crate::pending::{Held, HeldProposals, Patience, Question, Questions};
 
 /// A command on its way into the log.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub struct ReadTicket {
 pub enum Event {
     Tick,
     Propose(Vec<Proposal>),
+    /// A change of membership; its caller waits on its id.
+    Change(MembershipChange),
     Read(ReadTicket),
     Receive(Message),
     Persisted(PersistId),
@@ -111,7 +116,11 @@ pub struct View {
 /// A cluster member, without its threads.
 pub struct Member {
     node: Node,
-    reads: BTreeMap<u64, ReadTicket>,
+    patience: Patience,
+    /// Ticks since the start.
+    now: u64,
+    held: HeldProposals,
+    questions: Questions,
     next_context: u64,
     /// The term whose beginning this member, leading it, has asked for.
     settling: Option<raft::Term>,
@@ -125,10 +134,13 @@ const SETTLING: ReadTicket = ReadTicket { port: u16::MAX, round: 0 };
 impl Member {
     /// `contexts_from` starts the names of this member's reads; no earlier start may have used it
     /// or one above it.
-    pub fn new(node: Node, contexts_from: u64) -> Self {
+    pub fn new(node: Node, contexts_from: u64, patience: Patience) -> Self {
         Self {
             node,
-            reads: BTreeMap::new(),
+            patience,
+            now: 0,
+            held: HeldProposals::default(),
+            questions: Questions::default(),
             next_context: contexts_from,
             settling: None,
             settled: None,
@@ -139,9 +151,10 @@ impl Member {
     pub fn step(&mut self, event: Event, effects: &mut Effects) {
         match event {
             Event::Propose(proposals) => return self.propose(proposals, effects),
+            Event::Change(change) => return self.change(&change, effects),
             Event::Read(ticket) => return self.read(ticket, effects),
             Event::Compact(index) => return self.node.compact(index),
-            Event::Tick => self.node.step(Input::Tick, &mut effects.raft),
+            Event::Tick => self.tick(effects),
             Event::Receive(message) => self.node.step(Input::Receive(message), &mut effects.raft),
             Event::Persisted(stable) => {
                 self.node.step(Input::Persisted { stable }, &mut effects.raft);
@@ -172,7 +185,7 @@ impl Member {
 
     /// What ports and status pages are shown.
     pub fn view(&self) -> View {
-        let status = self.node.status();
+        let status = self.node.brief();
         let conf = self.node.conf_state();
         let is_leader = status.role == RoleKind::Leader;
         let is_settled = self
@@ -189,6 +202,11 @@ impl Member {
         }
     }
 
+    /// How far the others are; known to a leader alone.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.node.peers()
+    }
+
     /// The only voter has nobody to wait for: as soon as it knows that it is one, it leads.
     fn lead_if_alone(&mut self, effects: &mut Effects) {
         if self.settling.is_none() && self.node.conf_state().has_one_voter() {
@@ -196,46 +214,96 @@ impl Member {
         }
     }
 
+    fn tick(&mut self, effects: &mut Effects) {
+        self.now += 1;
+        self.held.give_up(self.now);
+        self.node.step(Input::Tick, &mut effects.raft);
+        for question in self.questions.due(self.now, self.patience.retry_ticks) {
+            self.ask(question, effects);
+        }
+    }
+
     fn propose(&mut self, proposals: Vec<Proposal>, effects: &mut Effects) {
-        let mut ids = Vec::with_capacity(proposals.len());
-        let mut entries = Vec::with_capacity(proposals.len());
-        for Proposal { id, data } in proposals {
-            ids.push(id);
-            entries.push((EntryKind::Normal, data));
-        }
-        self.node.step(Input::Propose { entries }, &mut effects.raft);
-        let refusal = effects.raft.dropped.iter().find_map(|dropped| match dropped {
-            Dropped::Proposal { reason } => Some(error_of(*reason)),
-            Dropped::ConfChange { .. } | Dropped::Read { .. } | Dropped::Unfit { .. } => None,
-        });
-        if let Some(error) = refusal {
-            effects.refused.extend(ids.into_iter().map(|id| (id, error)));
-        }
+        let proposals = proposals.into_iter();
+        self.offer(proposals.map(|Proposal { id, data }| (id, EntryKind::Normal, data)), effects);
         self.after_step(effects);
+    }
+
+    fn change(&mut self, change: &MembershipChange, effects: &mut Effects) {
+        self.offer([(change.id, EntryKind::ConfChange, change.encode())], effects);
+        self.after_step(effects);
+    }
+
+    /// Hands proposals to whoever takes them in, or holds them until somebody does.
+    fn offer(
+        &mut self,
+        proposals: impl IntoIterator<Item = (u64, EntryKind, Bytes)>,
+        effects: &mut Effects,
+    ) {
+        if self.node.takes_nothing().is_none() && self.held.is_empty() {
+            return self.hand_over(proposals, effects);
+        }
+        let until = self.now + self.patience.give_up_ticks;
+        for (id, kind, data) in proposals {
+            if !self.held.hold(id, kind, data, until) {
+                effects.refused.push((id, Error::RequestTooManyRequests));
+            }
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        proposals: impl IntoIterator<Item = (u64, EntryKind, Bytes)>,
+        effects: &mut Effects,
+    ) {
+        let (ids, entries): (Vec<u64>, Vec<_>) =
+            proposals.into_iter().map(|(id, kind, data)| (id, (kind, data))).unzip();
+        self.node.step(Input::Propose { entries }, &mut effects.raft);
+        for dropped in mem::take(&mut effects.raft.dropped) {
+            match dropped {
+                Dropped::Proposal { reason } => {
+                    let error = error_of(reason);
+                    effects.refused.extend(ids.iter().map(|&id| (id, error)));
+                }
+                Dropped::ConfChange { position, reason } => {
+                    effects.refused.push((ids[position], error_of(reason)));
+                }
+                Dropped::Read { .. } | Dropped::Unfit { .. } => effects.raft.dropped.push(dropped),
+            }
+        }
     }
 
     fn read(&mut self, ticket: ReadTicket, effects: &mut Effects) {
-        let context = self.next_context;
-        self.next_context += 1;
-        self.reads.insert(context, ticket);
-        self.node.step(Input::ReadIndex { context: Context(context) }, &mut effects.raft);
+        let until = self.now + self.patience.give_up_ticks;
+        self.ask(Question { ticket, until }, effects);
         self.after_step(effects);
     }
 
-    /// Gives raft's answers about reads back to those who asked.
+    fn ask(&mut self, question: Question, effects: &mut Effects) {
+        let context = self.next_context;
+        self.next_context += 1;
+        self.questions.ask(context, question, self.now);
+        self.node.step(Input::ReadIndex { context: Context(context) }, &mut effects.raft);
+    }
+
+    /// Gives raft's answers about reads back to those who asked, and whoever leads what was held.
     fn after_step(&mut self, effects: &mut Effects) {
         for ready in mem::take(&mut effects.raft.reads) {
-            if let Some(ticket) = self.reads.remove(&ready.context.0) {
-                self.granted(ticket, ready.index, effects);
+            if let Some(question) = self.questions.take(ready.context.0) {
+                self.granted(question.ticket, ready.index, effects);
             }
         }
         for dropped in mem::take(&mut effects.raft.dropped) {
             if let Dropped::Read { context, reason } = dropped
-                && let Some(ticket) = self.reads.remove(&context.0)
-                && ticket != SETTLING
+                && let Some(question) = self.questions.take(context.0)
+                && question.ticket != SETTLING
             {
-                effects.reads.push((ticket, Err(error_of(reason))));
+                self.not_answered(question, reason, effects);
             }
+        }
+        if !self.held.is_empty() && self.node.takes_nothing().is_none() {
+            let held = self.held.take_all().into_iter();
+            self.hand_over(held.map(|Held { id, kind, data, .. }| (id, kind, data)), effects);
         }
         if let Some(role) = effects.raft.role
             && role.role == RoleKind::Leader
@@ -248,9 +316,22 @@ impl Member {
         }
     }
 
+    fn not_answered(&mut self, question: Question, reason: Reason, effects: &mut Effects) {
+        match reason {
+            Reason::NoLeader
+            | Reason::LeaderChanged
+            | Reason::Transferring
+            | Reason::Removed
+            | Reason::ConfChangePending
+            | Reason::WrongConfiguration => self.questions.put_off(question),
+            Reason::Overloaded => effects.reads.push((question.ticket, Err(error_of(reason)))),
+            Reason::ContextReused => unreachable!("contexts are counted"),
+        }
+    }
+
     fn granted(&mut self, ticket: ReadTicket, index: Index, effects: &mut Effects) {
         if ticket == SETTLING {
-            self.settled = Some((self.node.status().term, index));
+            self.settled = Some((self.node.brief().term, index));
         } else {
             effects.reads.push((ticket, Ok(index)));
         }

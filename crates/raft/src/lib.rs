@@ -53,6 +53,6 @@ pub use membership::{
     ConfChange, ConfChangeError, ConfChangeKind, ConfChangeSingle, ConfState, Transition,
 };
 pub use message::{AppendReply, Body, Message, Proposal};
-pub use node::{Node, PeerStatus, Status};
+pub use node::{Brief, Node, PeerStatus, Status};
 pub use number::{Context, EntryId, Index, NodeId, PersistId, Term};
 pub use progress::Flow;

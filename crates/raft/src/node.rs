@@ -45,7 +45,7 @@ use crate::reads::{READS_MAX, Read};
 use self::core::Core;
 use self::follower::Follower;
 use self::leader::Leader;
-pub use self::status::{PeerStatus, Status};
+pub use self::status::{Brief, PeerStatus, Status};
 
 #[derive(Debug)]
 pub struct Node {

@@ -1,5 +1,7 @@
 //! The executable: the server, and (by their own names) the tools.
 
+mod local_cluster;
+
 use std::env;
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,7 +9,9 @@ use std::process::ExitCode;
 use ctl::Tool;
 use server::config::{EXIT_MALFORMED, EXIT_REFUSED, Start, Surroundings, load};
 use server::log::{self, Logger};
-use server::start;
+use server::start::{self, Ending};
+
+use crate::local_cluster::Plan;
 
 fn main() -> ExitCode {
     if let Some((tool, arguments)) = tool() {
@@ -15,6 +19,9 @@ fn main() -> ExitCode {
     }
     if env::args().nth(1).is_some_and(|command| command == "version") {
         return tell("", concat!("retcd ", env!("CARGO_PKG_VERSION")));
+    }
+    if env::args().nth(1).is_some_and(|command| command == "local-cluster") {
+        return local_cluster(&env::args().skip(2).collect::<Vec<_>>());
     }
     match load(&Surroundings::of_this_process()) {
         Start::Serve(config, notices) => {
@@ -41,6 +48,22 @@ fn main() -> ExitCode {
     }
 }
 
+fn local_cluster(words: &[String]) -> ExitCode {
+    let plan = match Plan::parse(words) {
+        Ok(plan) => plan,
+        Err(text) => {
+            tell(&format!("{text}\n\n{}", local_cluster::USAGE), "");
+            return ExitCode::from(EXIT_MALFORMED);
+        }
+    };
+    match local_cluster::run(&plan, &|text| {
+        tell("", text);
+    }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("cannot start the cluster: {error}")),
+    }
+}
+
 /// Which tool was meant, by the name we were called or by our first word, and the words for it.
 fn tool() -> Option<(Tool, Vec<String>)> {
     let mut words = env::args();
@@ -61,7 +84,8 @@ fn tool() -> Option<(Tool, Vec<String>)> {
 
 fn serve(config: &server::config::Config, logger: &Logger) -> ExitCode {
     match start::run(config, logger) {
-        Ok(signal) => end_by(signal),
+        Ok(Ending::Signal(signal)) => end_by(signal),
+        Ok(Ending::Removed) => ExitCode::SUCCESS,
         Err(error) => {
             log::fatal!(logger, "failed to start etcd", "error" = &error.to_string());
             ExitCode::FAILURE

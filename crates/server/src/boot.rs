@@ -5,28 +5,35 @@
 //! <data-dir>/member/wal     what raft promised since, in etcd's format ─┴─► the same member as before
 //! ```
 //!
-//! A folder without a log is a first start: the founding log is written, the same on every founder.
-//! From then on the log's metadata say who this member is, and flags about founding are not looked at.
+//! A folder without a log is a first start: see [`founding`]. From then on the log's metadata say who
+//! this member is, and flags about founding are not looked at.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+mod founding;
+
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use member::boot::{Founder, founding_log};
-use member::{Member, identity};
-use proto::etcdserverpb::{self, Metadata};
+use member::Member;
+use member::pending::Patience;
+use proto::etcdserverpb::Metadata;
 use proto::prost::Message;
 use raft::{ConfState, Entry, EntryId, EntryKind, HardState, Index, Node, NodeId, Recovered, Term};
+use state::restore::{self, RestoreError};
+use state::state::OpenError;
 use state::{State, lease};
 use storage::disk::{Disk, RealDisk};
 use storage::revlog;
-use storage::wal::{self, EntryRef, OpenError, SnapshotMark, Wal};
+use storage::wal::{self, SnapshotMark, Wal};
 
 use crate::config::{Config, Gate, Quota};
-use crate::drive::membership;
+use crate::engine::Home;
 use crate::log::{self, Logger, Value};
-use crate::start::StartError;
+use crate::start::{self, StartError};
+
+/// A read that nobody answers is asked again after this long, as in etcd.
+const READ_RETRY_MS: u64 = 500;
 
 /// A member ready to be driven.
 pub(crate) struct Booted {
@@ -37,6 +44,8 @@ pub(crate) struct Booted {
     pub(crate) wal: Wal,
     /// The last entry found in the log.
     pub(crate) last: u64,
+    /// Where to find the others before the log says so: ids and peer URLs.
+    pub(crate) others: Vec<(u64, Vec<String>)>,
 }
 
 /// What the log remembers.
@@ -46,26 +55,29 @@ struct Remembered {
     member_id: u64,
     hard_state: HardState,
     entries: Vec<Entry>,
+    /// Of a member that joins: who is there.
+    others: Vec<(u64, Vec<String>)>,
 }
 
 pub(crate) fn boot(config: &Config, logger: &Logger) -> Result<Booted, StartError> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let store_dir = config.storage.data_dir.join("member").join("store");
+    let home = home(config);
+    let disk = Arc::clone(&home.disk);
     let wal_dir = &config.storage.wal_dir;
     create_dir(&*disk, &config.storage.data_dir)?;
-    create_dir(&*disk, &store_dir)?;
-    let mut state = open_store(&disk, &store_dir, config)?;
+    create_dir(&*disk, &home.snapshot_dir)?;
+    let mut state = open_store(&home)?;
+    finish_install(&home, wal_dir, &mut state, logger)?;
     let (applied, term) = state.applied();
     let remembered = if has_log(&*disk, wal_dir) {
         let mark = SnapshotMark { index: applied, term };
         let remembered = reopen(&disk, wal_dir, mark, logger)?;
-        if remembered.hard_state.commit == Index(0) {
-            found_again(remembered, wal_dir, config)?
+        if remembered.hard_state.commit == Index(0) && applied == 0 {
+            founding::resume(remembered, wal_dir, config)?
         } else {
             remembered
         }
     } else if state.is_new() {
-        found(&disk, wal_dir, config)?
+        founding::begin(&disk, wal_dir, config)?
     } else {
         let dir = wal_dir.display();
         return Err(StartError(format!("{dir}: the log is gone, but the store is not")));
@@ -74,7 +86,11 @@ pub(crate) fn boot(config: &Config, logger: &Logger) -> Result<Booted, StartErro
         // From now on a log that is gone is missed.
         state.checkpoint().commit().map_err(|e| StartError(e.to_string()))?;
     }
-    let Remembered { wal, cluster_id, member_id, hard_state, entries } = remembered;
+    let Remembered { wal, cluster_id, member_id, hard_state, entries, others } = remembered;
+    if state.membership().is_removed(member_id) {
+        let text = "the member has been permanently removed from the cluster";
+        return Err(StartError(text.into()));
+    }
     state.identify(cluster_id, member_id);
     let last = entries.last().map_or(applied, |entry| entry.index.0);
     let conf_state = conf_state(&state);
@@ -97,8 +113,16 @@ pub(crate) fn boot(config: &Config, logger: &Logger) -> Result<Booted, StartErro
         "commit-index" = node.status().commit.0,
         "revision" = state.head()
     );
-    let member = Member::new(node, contexts_from(member_id));
-    Ok(Booted { cluster_id, member_id, member, state, wal, last })
+    let member = Member::new(node, contexts_from(member_id), patience(config));
+    Ok(Booted { cluster_id, member_id, member, state, wal, last, others })
+}
+
+/// How often a read is asked again, and how long anything waits for a leader.
+fn patience(config: &Config) -> Patience {
+    let tick_ms = config.raft.heartbeat_interval_ms.max(1);
+    let ticks = |ms: u64| ms.div_ceil(tick_ms).max(1);
+    let retry_ticks = ticks(READ_RETRY_MS);
+    Patience { retry_ticks, give_up_ticks: ticks(start::request_timeout_ms(config)) }
 }
 
 /// Names of reads begin anew with each start, and never where an earlier start has been.
@@ -116,14 +140,51 @@ fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StartError> {
     disk.create_dir(dir).map_err(|e| StartError(format!("cannot make {}: {e}", dir.display())))
 }
 
-fn open_store(disk: &Arc<dyn Disk>, dir: &Path, config: &Config) -> Result<State, StartError> {
-    let opened = State::open(Arc::clone(disk), dir, state_config(config));
+fn open_store(home: &Home) -> Result<State, StartError> {
+    let opened = restore::open(&home.disk, &home.member_dir, home.state);
     opened.map_err(|error| match error {
-        state::state::OpenError::Store(error) => StartError(error.to_string()),
-        error @ state::state::OpenError::Table { .. } => {
-            StartError(format!("{}: {error}", dir.display()))
+        RestoreError::Store(OpenError::Table { .. }) => {
+            StartError(format!("{}: {error}", home.member_dir.display()))
         }
+        RestoreError::Store(OpenError::Store(_))
+        | RestoreError::File(_)
+        | RestoreError::Row { .. }
+        | RestoreError::Io(_) => StartError(error.to_string()),
     })
+}
+
+/// A snapshot that came, and that the log knows of, but that a crash kept from becoming the state.
+fn finish_install(
+    home: &Home,
+    wal_dir: &Path,
+    state: &mut State,
+    logger: &Logger,
+) -> Result<(), StartError> {
+    let told = |error: &dyn fmt::Display| StartError(format!("snapshot: {error}"));
+    let newest = home.snapshots().pop().filter(|index| *index > state.applied().0);
+    if let Some(index) = newest {
+        let marks = Wal::marks(&*home.disk, wal_dir).map_err(|e| told(&e))?;
+        if marks.iter().any(|mark| mark.index == index) {
+            let file = home.snapshot(index);
+            *state = restore::build(&home.disk, &file, &home.member_dir, home.state)
+                .map_err(|e| told(&e))?;
+            restore::remove_older(&*home.disk, &home.member_dir).map_err(|e| told(&e))?;
+            log::info!(logger, "applied snapshot", "snapshot-index" = index);
+        }
+    }
+    // Of those raft never got to hear of, the leader sends another.
+    home.remove_snapshots(u64::MAX).map_err(|e| told(&e))
+}
+
+/// Where the member of `config` lives.
+pub(crate) fn home(config: &Config) -> Home {
+    let member_dir = config.storage.data_dir.join("member");
+    Home {
+        disk: Arc::new(RealDisk),
+        snapshot_dir: member_dir.join("snap"),
+        member_dir,
+        state: state_config(config),
+    }
 }
 
 fn has_log(disk: &dyn Disk, dir: &Path) -> bool {
@@ -143,7 +204,8 @@ fn state_config(config: &Config) -> state::Config {
         checkpoint_persist: config.gates.is_open(Gate::LeaseCheckpointPersist),
     };
     let store = revlog::Config::default();
-    state::Config { cluster_id: 0, member_id: 0, quota_bytes, lease, store }
+    let learners_max = config.raft.learners_max;
+    state::Config { cluster_id: 0, member_id: 0, quota_bytes, lease, learners_max, store }
 }
 
 fn raft_config(config: &Config, member_id: u64) -> Result<raft::Config, StartError> {
@@ -154,92 +216,14 @@ fn raft_config(config: &Config, member_id: u64) -> Result<raft::Config, StartErr
     Ok(raft::Config { election_ticks: ticks, pre_vote, ..raft::Config::new(id, seed) })
 }
 
-fn conf_state(state: &State) -> ConfState {
+/// The members as raft counts them.
+pub(crate) fn conf_state(state: &State) -> ConfState {
     let ids = |learners: bool| {
         let members = state.membership().members();
         let of_kind = members.filter(|member| member.is_learner == learners);
         of_kind.filter_map(|member| NodeId::new(member.id)).collect()
     };
     ConfState::new(ids(false), ids(true))
-}
-
-/// The first start: a new log, that begins with the founding of the cluster.
-fn found(disk: &Arc<dyn Disk>, dir: &Path, config: &Config) -> Result<Remembered, StartError> {
-    let (cluster_id, member_id, founders) = founders(config)?;
-    let metadata = Metadata { node_id: Some(member_id), cluster_id: Some(cluster_id) };
-    let io = |e| StartError(format!("{}: {e}", dir.display()));
-    let wal = Wal::create(Arc::clone(disk), dir, &metadata.encode_to_vec()).map_err(io)?;
-    write_founding_log(wal, cluster_id, member_id, &founders).map_err(io)
-}
-
-fn write_founding_log(
-    mut wal: Wal,
-    cluster_id: u64,
-    member_id: u64,
-    founders: &[Founder],
-) -> std::io::Result<Remembered> {
-    let (hard_state, entries) = founding_log(founders);
-    let records = entries.iter().map(|entry| EntryRef {
-        kind: entry.kind as u8,
-        term: entry.term.0,
-        index: entry.index.0,
-        data: &entry.data,
-    });
-    let commit = hard_state.commit.0;
-    let state = wal::HardState { term: hard_state.term.0, vote: 0, commit };
-    wal.append(records, Some(state))?;
-    wal.flush()?;
-    Ok(Remembered { wal, cluster_id, member_id, hard_state, entries })
-}
-
-/// A first start that was cut short: the log is there, and nothing was promised yet.
-fn found_again(
-    remembered: Remembered,
-    dir: &Path,
-    config: &Config,
-) -> Result<Remembered, StartError> {
-    let Remembered { wal, cluster_id, member_id, .. } = remembered;
-    let dir = dir.display();
-    let (cluster, own, founders) = founders(config)?;
-    if (cluster, own) != (cluster_id, member_id) {
-        let what = "the log was begun for another cluster, by a start that was cut short";
-        return Err(StartError(format!("{dir}: {what}")));
-    }
-    write_founding_log(wal, cluster_id, member_id, &founders)
-        .map_err(|e| StartError(format!("{dir}: {e}")))
-}
-
-/// Ids of the cluster and of this member, and all founders.
-fn founders(config: &Config) -> Result<(u64, u64, Vec<Founder>), StartError> {
-    let named = config.bootstrap.founders(&resolve).map_err(|e| StartError(e.to_string()))?;
-    let token = &config.bootstrap.token;
-    let mut own = None;
-    let mut founders = Vec::new();
-    for founder in &named {
-        let urls: Vec<String> = founder.peer_urls.iter().map(|u| u.as_str().to_owned()).collect();
-        let id = identity::member_id(&urls, token, None);
-        if founder.name == config.name {
-            own = Some(id);
-        }
-        let member = etcdserverpb::Member {
-            id,
-            name: founder.name.clone(),
-            peer_urls: urls,
-            ..etcdserverpb::Member::default()
-        };
-        founders.push(Founder { id, context: membership::encode(&member) });
-    }
-    let ids: Vec<u64> = founders.iter().map(|founder| founder.id).collect();
-    let own = own.ok_or_else(|| StartError("this member is not among the founders".into()))?;
-    if founders.len() > 1 {
-        return Err(StartError("retcd does not support clusters of several members yet".into()));
-    }
-    Ok((identity::cluster_id(&ids), own, founders))
-}
-
-fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
-    let mut found = (host, port).to_socket_addrs().map_err(|e| e.to_string())?;
-    found.next().ok_or_else(|| format!("no address for {host}"))
 }
 
 /// Every later start: the log says who we are, and what was promised.
@@ -250,7 +234,7 @@ fn reopen(
     logger: &Logger,
 ) -> Result<Remembered, StartError> {
     let opened = Wal::open(Arc::clone(disk), dir, after);
-    let (wal, found) = opened.map_err(|e: OpenError| StartError(e.to_string()))?;
+    let (wal, found) = opened.map_err(|e| StartError(e.to_string()))?;
     if let Some(torn) = &found.torn {
         log::info!(logger, "the last write was cut short by a crash", "at" = &torn.to_string());
     }
@@ -267,5 +251,6 @@ fn reopen(
     }
     let wal::HardState { term, vote, commit } = found.hard_state;
     let hard_state = HardState { term: Term(term), vote: NodeId::new(vote), commit: Index(commit) };
-    Ok(Remembered { wal, cluster_id, member_id, hard_state, entries })
+    let others = Vec::new();
+    Ok(Remembered { wal, cluster_id, member_id, hard_state, entries, others })
 }

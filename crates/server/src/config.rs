@@ -43,7 +43,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use bootstrap::{Bootstrap, ClusterState, Founder, Resolve};
+pub use bootstrap::{Bootstrap, ClusterState, NamedMember, Resolve};
 pub use gate::{Gate, Gates};
 pub use help::ETCD_VERSION;
 pub use surroundings::{Surroundings, load};

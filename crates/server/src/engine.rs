@@ -9,16 +9,22 @@
 //! | inboxes | anybody pushes | the thread they are named for |
 
 use std::fmt::{self, Display};
+use std::io;
+use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::time::{Duration, Instant};
 
 use member::inbox::Inbox;
 use member::{Event, View};
 use proto::error::{Error, Status};
 use proto::etcdserverpb::ResponseHeader;
+use raft::PeerStatus;
 use state::{State, Stop};
+use storage::disk::Disk;
 
 use crate::api::port::PortWork;
 use crate::api::waiting::{Origin, PORTS_MAX};
@@ -26,9 +32,12 @@ use crate::drive::apply::ApplyWork;
 use crate::drive::chores::Chore;
 use crate::drive::keeper::Keeping;
 use crate::drive::log::LogWork;
+use crate::drive::outgoing::Outgoing;
 use crate::drive::worker::Job;
+use crate::local::Local;
 use crate::log::{self, Logger};
 use crate::metrics::Metrics;
+use crate::peer::{Peers, snapshot_path};
 
 /// Who this member is.
 #[derive(Clone, Debug)]
@@ -60,6 +69,48 @@ pub struct Limits {
     pub wire: Arc<wire::Limits>,
 }
 
+/// How this member takes part in its cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Whether changes that put the quorum at risk are refused.
+    pub strict_reconfig: bool,
+    pub tick: Duration,
+    pub election_timeout: Duration,
+}
+
+/// Where this member's data live.
+#[derive(Clone)]
+pub struct Home {
+    pub disk: Arc<dyn Disk>,
+    /// Holds the log, the store, and the snapshots that came.
+    pub member_dir: PathBuf,
+    pub snapshot_dir: PathBuf,
+    /// How the state is opened.
+    pub state: state::Config,
+}
+
+impl Home {
+    /// The snapshots that came and are not part of the state yet: their indexes, newest last.
+    pub(crate) fn snapshots(&self) -> Vec<u64> {
+        let names = self.disk.list(&self.snapshot_dir).unwrap_or_default();
+        let index = |name: &String| u64::from_str_radix(name.strip_suffix(".snap.db")?, 16).ok();
+        let mut found: Vec<u64> = names.iter().filter_map(index).collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// Removes the snapshots up to entry `upto`: the state is past them.
+    pub(crate) fn remove_snapshots(&self, upto: u64) -> io::Result<()> {
+        let passed = self.snapshots().into_iter().filter(|index| *index <= upto);
+        passed.into_iter().try_for_each(|index| self.disk.remove(&self.snapshot(index)))
+    }
+
+    /// The file of the snapshot up to entry `index`.
+    pub(crate) fn snapshot(&self, index: u64) -> PathBuf {
+        snapshot_path(&self.snapshot_dir, index)
+    }
+}
+
 /// The member thread's view of raft, for everybody to read.
 #[derive(Debug, Default)]
 pub struct Shown {
@@ -71,6 +122,10 @@ pub struct Shown {
     is_leader: AtomicBool,
     is_learner: AtomicBool,
     lone: AtomicBool,
+    /// When the present leader became known, by the engine's clock; 0 before the first.
+    leader_since_ms: AtomicU64,
+    /// When raft last heard that time passes, by the engine's clock.
+    ticked_ms: AtomicU64,
 }
 
 impl Shown {
@@ -123,6 +178,25 @@ impl Shown {
         self.is_learner.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn show_leader_since(&self, now_ms: u64) {
+        self.leader_since_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn show_tick(&self, now_ms: u64) {
+        self.ticked_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// When raft last heard that time passes. Long ago means that what is shown may be history:
+    /// the process was held up, and others may have gone on without it.
+    pub fn ticked_ms(&self) -> u64 {
+        self.ticked_ms.load(Ordering::Relaxed)
+    }
+
+    /// When the present leader (or else the last one) became known, by the engine's clock.
+    pub fn leader_since_ms(&self) -> u64 {
+        self.leader_since_ms.load(Ordering::Relaxed)
+    }
+
     /// Whether what is applied here is all that anybody was told of.
     pub fn lone(&self) -> bool {
         self.lone.load(Ordering::SeqCst)
@@ -133,6 +207,8 @@ impl Shown {
 pub struct Engine {
     pub identity: Identity,
     pub limits: Limits,
+    pub rules: Rules,
+    pub home: Home,
     pub origin: Origin,
     pub shown: Shown,
     pub metrics: Metrics,
@@ -146,12 +222,21 @@ pub struct Engine {
     pub logger: Logger,
     /// The last entry that was in the log before this process: nobody waits for those.
     pub replayed: u64,
-    /// How many snapshots are being sent.
+    /// How many snapshots are being sent to clients.
     pub(crate) snapshots: AtomicUsize,
+    /// Snapshots on their way to other members.
+    pub(crate) outgoing: Outgoing,
+    /// Held by whoever changes the store's files: its keeper, or an install that replaces them.
+    pub(crate) store_turn: Mutex<()>,
+    /// How far the other members are, as of the last tick; empty unless this member leads.
+    progress: Mutex<Vec<PeerStatus>>,
+    peers: OnceLock<Peers>,
+    local: OnceLock<Local>,
     started: Instant,
     state: RwLock<State>,
     stopping: AtomicBool,
     ready: AtomicBool,
+    removed: AtomicBool,
     own_requests: AtomicU64,
 }
 
@@ -165,6 +250,8 @@ const INBOX_MAX: usize = 65_536;
 pub struct Parts {
     pub identity: Identity,
     pub limits: Limits,
+    pub rules: Rules,
+    pub home: Home,
     pub origin: Origin,
     pub ports: Vec<Arc<Inbox<PortWork>>>,
     pub logger: Logger,
@@ -174,13 +261,16 @@ pub struct Parts {
 
 impl Engine {
     pub fn new(parts: Parts, state: State) -> Self {
-        let Parts { identity, limits, origin, ports, logger, replayed, extensive_metrics } = parts;
+        let Parts { identity, limits, rules, home, origin, .. } = parts;
+        let Parts { ports, logger, replayed, extensive_metrics, .. } = parts;
         assert!(ports.len() < PORTS_MAX, "the last port number is for requests of our own");
         let shown = Shown::default();
         shown.show_applied(state.applied().0);
         Self {
             identity,
             limits,
+            rules,
+            home,
             origin,
             shown,
             metrics: Metrics::new(extensive_metrics),
@@ -194,10 +284,16 @@ impl Engine {
             logger,
             replayed,
             snapshots: AtomicUsize::new(0),
+            outgoing: Outgoing::default(),
+            store_turn: Mutex::new(()),
+            progress: Mutex::default(),
+            peers: OnceLock::new(),
+            local: OnceLock::new(),
             started: Instant::now(),
             state: RwLock::new(state),
             stopping: AtomicBool::new(false),
             ready: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             own_requests: AtomicU64::new(0),
         }
     }
@@ -210,6 +306,88 @@ impl Engine {
             revision: 0,
             raft_term: self.shown.term(),
         }
+    }
+
+    /// Says, once, by whom other members are reached.
+    pub(crate) fn connect(&self, peers: Peers) {
+        assert!(self.peers.set(peers).is_ok(), "one transport a member");
+    }
+
+    /// The other members.
+    pub(crate) fn peers(&self) -> &Peers {
+        self.peers.get().expect("threads start after the transport")
+    }
+
+    /// Says, once, how calls are made from inside the process.
+    pub(crate) fn lend(&self, local: Local) {
+        assert!(self.local.set(local).is_ok(), "one port for calls from inside");
+    }
+
+    /// Calls from inside the process; `None` before there are any front ends.
+    pub(crate) fn local(&self) -> Option<&Local> {
+        self.local.get()
+    }
+
+    /// How many of the voters have been connected since then without a break, this member included.
+    pub(crate) fn n_connected(&self, voters: &[u64], since: Instant) -> usize {
+        let connected = |&&id: &&u64| id == self.identity.member_id || self.is_connected(id, since);
+        voters.iter().filter(connected).count()
+    }
+
+    pub(crate) fn is_connected(&self, id: u64, since: Instant) -> bool {
+        self.peers().active_since(id).is_some_and(|active| active <= since)
+    }
+
+    /// Why a request that was made at `since` has not been answered in time.
+    pub(crate) fn timeout_of(&self, since: Instant) -> Error {
+        let elected_ms = self.shown.leader_since_ms();
+        let lost_ms = elected_ms.saturating_sub(millis(2 * self.rules.election_timeout));
+        let since_ms = self.ms_at(since);
+        if since_ms > lost_ms && since_ms < elected_ms {
+            return Error::TimeoutDueToLeaderFail;
+        }
+        let leader = self.shown.leader();
+        let connected = if leader == self.identity.member_id {
+            let voters = voters(&self.state());
+            self.n_connected(&voters, since) > voters.len() / 2
+        } else {
+            leader == 0 || self.is_connected(leader, since)
+        };
+        if connected { Error::Timeout } else { Error::TimeoutDueToConnectionLost }
+    }
+
+    /// Has the transport know the members there are, as this member has applied it.
+    pub(crate) fn follow_members(&self) {
+        let own = self.identity.member_id;
+        let others: Vec<(u64, Vec<String>)> = {
+            let state = self.state();
+            let members = state.membership().members().filter(|member| member.id != own);
+            members.map(|member| (member.id, member.peer_urls.clone())).collect()
+        };
+        self.peers().set_members(&others);
+    }
+
+    pub(crate) fn show_progress(&self, progress: Vec<PeerStatus>) {
+        *self.lock_progress() = progress;
+    }
+
+    /// How far the other members are; empty unless this member leads.
+    pub(crate) fn progress(&self) -> Vec<PeerStatus> {
+        self.lock_progress().clone()
+    }
+
+    fn lock_progress(&self) -> MutexGuard<'_, Vec<PeerStatus>> {
+        // It is replaced whole.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This member was removed from its cluster: it is done.
+    pub(crate) fn show_removed(&self) {
+        self.removed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
     }
 
     /// An id for a request that no port waits for.
@@ -322,6 +500,16 @@ impl Engine {
         log::fatal!(self.logger, "this member cannot go on", "error" = what);
         process::exit(1)
     }
+}
+
+/// The members that vote.
+pub(crate) fn voters(state: &State) -> Vec<u64> {
+    let members = state.membership().members();
+    members.filter(|member| !member.is_learner).map(|member| member.id).collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for Engine {

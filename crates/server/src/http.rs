@@ -43,6 +43,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub use access::Access;
+pub(crate) use answer::Content;
 pub use member::Member;
 pub use service::{Alarm, Progress, RaftStatus, Service, Stream, Vitals};
 

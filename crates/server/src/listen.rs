@@ -60,15 +60,27 @@ impl Listener {
         }
     }
 
+    /// The next connection.
+    pub(crate) async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(s, _)| Accepted::Tcp(s)),
+            Self::Unix(listener) => listener.accept().await.map(|(s, _)| Accepted::Unix(s)),
+        }
+    }
+
+    /// The same listener, on the present runtime.
+    pub(crate) fn adopted(self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(listener) => TcpListener::from_std(listener.into_std()?).map(Self::Tcp),
+            Self::Unix(listener) => UnixListener::from_std(listener.into_std()?).map(Self::Unix),
+        }
+    }
+
     /// Accepts for as long as the process lives.
     pub async fn run(self, doors: Doors) {
         let mut next = 0;
         loop {
-            let accepted = match &self {
-                Self::Tcp(listener) => listener.accept().await.map(|(s, _)| Stream::Tcp(s)),
-                Self::Unix(listener) => listener.accept().await.map(|(s, _)| Stream::Unix(s)),
-            };
-            match accepted {
+            match self.accept().await {
                 Ok(stream) => {
                     let shard = doors.shards.get(next % doors.shards.len().max(1)).cloned();
                     next = next.wrapping_add(1);
@@ -83,13 +95,15 @@ impl Listener {
     }
 }
 
-enum Stream {
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(crate) enum Accepted {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 async fn show_in(
-    stream: Stream,
+    stream: Accepted,
     shard: Option<Arc<Inbox<Socket>>>,
     http: Option<(Arc<Context<Member>>, Door)>,
 ) {
@@ -104,8 +118,8 @@ async fn show_in(
             }
         }
         (false, _, Some((context, door))) => match stream {
-            Stream::Tcp(stream) => http::serve(stream, context, door).await,
-            Stream::Unix(stream) => http::serve(stream, context, door).await,
+            Accepted::Tcp(stream) => http::serve(stream, context, door).await,
+            Accepted::Unix(stream) => http::serve(stream, context, door).await,
         },
         (true, None, _) | (false, _, None) => {}
     }
@@ -124,14 +138,14 @@ async fn unless_stopping<T>(
 }
 
 /// Looks at the first bytes without taking them.
-async fn speaks_http2(stream: &Stream) -> io::Result<bool> {
+async fn speaks_http2(stream: &Accepted) -> io::Result<bool> {
     let mut first = [0; PREFACE_START.len()];
     let n = stream.peek(&mut first).await?;
     // HTTP/1.1 has no method that begins like the preface, and nobody sends a letter at a time.
     Ok(n > 0 && PREFACE_START.starts_with(&first[..n]))
 }
 
-impl Stream {
+impl Accepted {
     async fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.peek(into).await,

@@ -48,6 +48,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) use duration::write_duration;
 use encode::Record;
+pub(crate) use encode::rfc3339;
 use output::Sink;
 use sample::Sampler;
 pub use seldom::Seldom;

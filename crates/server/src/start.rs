@@ -10,24 +10,28 @@ use std::time::Duration;
 use member::Event;
 use member::inbox::Inbox;
 use proto::membershippb::Attributes;
-use raft::Index;
+use raft::{Index, NodeId};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::api::port::PortWork;
 use crate::api::waiting::Origin;
 use crate::boot::{self, Booted};
 use crate::config::{Config, Url};
 use crate::drive::keeper::Keeping;
-use crate::drive::{apply, chores, keeper, log as log_thread, member as member_thread, worker};
-use crate::engine::{Engine, Identity, Limits, Parts};
+use crate::drive::{
+    self, apply, chores, keeper, log as log_thread, member as member_thread, worker,
+};
+use crate::engine::{self, Engine, Identity, Limits, Parts, Rules};
+use crate::host::Host;
 use crate::http::{self, Door};
 use crate::listen::{Doors, Listener};
 use crate::local::Local;
 use crate::log::{self, Logger, Value};
 use crate::metrics::Feature;
+use crate::peer::{self, Peers};
 use crate::shard::Seat;
 use crate::version;
 
@@ -37,6 +41,12 @@ const PORT_INBOX_MAX: usize = 65_536;
 const READY_WARNING: Duration = Duration::from_secs(10);
 /// How long clients have to take their last answers when the process is asked to end.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
+
+/// Between two looks at who leads, while something waits for a change.
+const LOOK: Duration = Duration::from_millis(1);
+const LOOK_FOR_REMOVAL: Duration = Duration::from_millis(100);
+/// How long a member that was removed stays to tell the others how far it has come.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why the server could not start: one line for whoever started it.
 #[derive(Debug)]
@@ -56,20 +66,32 @@ impl From<io::Error> for StartError {
     }
 }
 
-/// Runs a member until a signal ends it. Returns the signal's number.
-pub fn run(config: &Config, logger: &Logger) -> Result<i32, StartError> {
+/// Why a server that ran has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The number of the signal that asked for it.
+    Signal(i32),
+    /// The member belongs to its cluster no more.
+    Removed,
+}
+
+/// Runs a member until a signal ends it, or its removal.
+pub fn run(config: &Config, logger: &Logger) -> Result<Ending, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(config, logger))
 }
 
-async fn serve(config: &Config, logger: &Logger) -> Result<i32, StartError> {
+async fn serve(config: &Config, logger: &Logger) -> Result<Ending, StartError> {
     announce(config, logger);
     let peers = bind(&config.peer_port.listen_urls).await?;
     let clients = bind(&config.client_port.listen_urls).await?;
     let https = bind(&config.client_port.listen_http_urls).await?;
     let metrics = bind(&config.monitoring.listen_metrics_urls).await?;
-    let server = Server::start(config, logger)?;
-    server.wait_until_ready().await;
+    let server = Server::start(config, logger, peers)?;
+    if !server.wait_until_ready().await {
+        server.stop();
+        return Ok(Ending::Removed);
+    }
     let (stopping, stopped) = watch::channel(false);
     let mut listening = server.open(config, clients, https, metrics, stopped);
     for url in &config.client_port.listen_urls {
@@ -81,14 +103,42 @@ async fn serve(config: &Config, logger: &Logger) -> Result<i32, StartError> {
         );
     }
     log::info!(logger, "ready to serve client requests");
-    let signal = ending_signal().await?;
-    log::info!(logger, "received signal; shutting down", "signal" = signal);
-    drop(peers);
+    let ending = ending(&server.engine).await?;
+    match ending {
+        Ending::Signal(signal) => {
+            log::info!(logger, "received signal; shutting down", "signal" = signal);
+            hand_over(&server.engine).await;
+        }
+        Ending::Removed => sleep(FAREWELL).await,
+    }
     server.engine.stop();
     listening.abort_all();
     end_http(stopping).await;
     server.stop();
-    Ok(signal)
+    Ok(ending)
+}
+
+/// Lets another voter lead before this member goes: the one that has been connected the longest.
+async fn hand_over(engine: &Engine) {
+    let own = engine.identity.member_id;
+    let voters = engine::voters(&engine.state());
+    let connected =
+        voters.into_iter().filter_map(|id| Some((engine.peers().active_since(id)?, id)));
+    let heir = connected.min().and_then(|(_, id)| NodeId::new(id));
+    let Some(heir) = heir.filter(|_| engine.shown.is_leader()) else { return };
+    log::info!(
+        engine.logger,
+        "leadership transfer starting",
+        "local-member-id" = Value::Id(own),
+        "transferee-member-id" = Value::Id(heir.get())
+    );
+    engine.tell_member(Event::TransferLeader(heir));
+    let left = async {
+        while engine.shown.leader() == own {
+            sleep(LOOK).await;
+        }
+    };
+    drop(timeout(engine.rules.election_timeout, left).await);
 }
 
 fn announce(config: &Config, logger: &Logger) {
@@ -117,12 +167,18 @@ async fn end_http(stopping: watch::Sender<bool>) {
     drop(timeout(GRACE, stopping.closed()).await);
 }
 
-async fn ending_signal() -> io::Result<i32> {
+async fn ending(engine: &Engine) -> io::Result<Ending> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let removed = async {
+        while !engine.is_removed() {
+            sleep(LOOK_FOR_REMOVAL).await;
+        }
+    };
     Ok(tokio::select! {
-        _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-        _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+        _ = interrupt.recv() => Ending::Signal(SignalKind::interrupt().as_raw_value()),
+        _ = terminate.recv() => Ending::Signal(SignalKind::terminate().as_raw_value()),
+        () = removed => Ending::Removed,
     })
 }
 
@@ -133,22 +189,27 @@ async fn ending_signal() -> io::Result<i32> {
 pub struct Core {
     engine: Arc<Engine>,
     drivers: Vec<JoinHandle<()>>,
+    transport: JoinHandle<()>,
 }
 
 impl Core {
-    /// Starts the member of `config`'s folder, whose ports are found in `ports` by their index.
+    /// Starts the member of `config`'s folder, whose ports are found in `ports` by their index. Other
+    /// members come through `doors`.
     pub fn start(
         config: &Config,
         logger: &Logger,
         ports: Vec<Arc<Inbox<PortWork>>>,
+        doors: Vec<Listener>,
     ) -> Result<Self, StartError> {
-        let Booted { cluster_id, member_id, member, state, wal, last } =
+        let Booted { cluster_id, member_id, member, state, wal, last, others } =
             boot::boot(config, logger)?;
         let (applied, _) = state.applied();
         let name = config.name.clone();
         let parts = Parts {
             identity: Identity { cluster_id, member_id, name },
             limits: limits(config),
+            rules: rules(config),
+            home: boot::home(config),
             origin: Origin::new(member_id, boot::now_ms()),
             ports,
             logger: logger.clone(),
@@ -159,10 +220,18 @@ impl Core {
         let gates = config.gates.all();
         let gates = gates.map(|(name, stage, enabled)| Feature { name, stage, enabled });
         engine.metrics.features.set(gates.collect());
+        let (peers, transport) =
+            Peers::start(peer_config(config, &engine), Arc::new(Host::new(&engine)), doors)?;
+        peers.set_members(&others);
+        engine.connect(peers);
+        if others.is_empty() {
+            engine.follow_members();
+        }
+        engine.peers().spawn(drive::version::run(Arc::clone(&engine)));
         let drivers = start_drivers(config, &engine, member, wal, applied)?;
         // If this member turns out to be the only voter, it leads at once; see `Member`.
         engine.tell_member(Event::Applied(Index(applied)));
-        Ok(Self { engine, drivers })
+        Ok(Self { engine, drivers, transport })
     }
 
     /// What the ports share.
@@ -184,7 +253,9 @@ impl Core {
         self.engine.tell_keeper(Keeping::Stop { done });
         let _ = finished.recv();
         self.engine.close();
+        self.engine.peers().stop();
         join(self.drivers);
+        join(vec![self.transport]);
     }
 }
 
@@ -198,7 +269,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(config: &Config, logger: &Logger) -> Result<Self, StartError> {
+    fn start(config: &Config, logger: &Logger, doors: Vec<Listener>) -> Result<Self, StartError> {
         let n_shards =
             thread::available_parallelism().map_or(1, usize::from).div_ceil(4).clamp(1, 8);
         let seats: Vec<Seat> =
@@ -206,13 +277,14 @@ impl Server {
         let accepted = seats.iter().map(|seat| Arc::clone(&seat.accepted)).collect();
         let mut ports: Vec<_> = seats.iter().map(|seat| Arc::clone(&seat.work)).collect();
         ports.push(Arc::new(Inbox::new(PORT_INBOX_MAX)));
-        let core = Core::start(config, logger, ports)?;
+        let core = Core::start(config, logger, ports, doors)?;
         let engine = Arc::clone(core.engine());
         let mut shards = Vec::new();
         for (index, seat) in (0..).zip(seats) {
             shards.push(seat.start(&engine, index)?);
         }
         let (local, thread) = Local::start(&engine, shards.len() as u16)?;
+        engine.lend(local.clone());
         shards.push(thread);
         Ok(Self { core, engine, accepted, local, shards })
     }
@@ -255,12 +327,16 @@ impl Server {
         listening
     }
 
-    /// Waits until the cluster knows this member, and all it was told before is applied.
-    async fn wait_until_ready(&self) {
+    /// Waits until the cluster knows this member, and all it was told before is applied. False if it
+    /// turns out that it was removed.
+    async fn wait_until_ready(&self) -> bool {
         let mut warning = tokio::time::interval(READY_WARNING);
         warning.tick().await;
-        let mut look = tokio::time::interval(Duration::from_millis(1));
+        let mut look = tokio::time::interval(LOOK);
         while !self.engine.is_ready() {
+            if self.engine.is_removed() {
+                return false;
+            }
             tokio::select! {
                 _ = look.tick() => {}
                 _ = warning.tick() => {
@@ -269,6 +345,7 @@ impl Server {
                 }
             }
         }
+        true
     }
 
     /// Lets what runs finish, and ends.
@@ -315,6 +392,32 @@ fn start_drivers(
     ])
 }
 
+/// How long a request is waited for, in milliseconds; etcd's reckoning.
+pub(crate) fn request_timeout_ms(config: &Config) -> u64 {
+    5000 + 2 * config.raft.election_timeout_ms
+}
+
+/// Who we are to the other members.
+fn peer_config(config: &Config, engine: &Engine) -> peer::Config {
+    let urls = config.peer_port.advertise_urls.iter().map(|url| url.as_str().to_owned());
+    peer::Config {
+        cluster_id: engine.identity.cluster_id,
+        member_id: engine.identity.member_id,
+        advertise_urls: urls.collect(),
+        snapshot_dir: engine.home.snapshot_dir.clone(),
+        disk: Arc::clone(&engine.home.disk),
+        logger: engine.logger.clone(),
+    }
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        strict_reconfig: config.raft.strict_reconfig_check,
+        tick: Duration::from_millis(config.raft.heartbeat_interval_ms),
+        election_timeout: Duration::from_millis(config.raft.election_timeout_ms),
+    }
+}
+
 /// Bytes of a message beyond those of its request, as etcd allows them.
 const MESSAGE_OVERHEAD: usize = 512 * 1024;
 
@@ -335,7 +438,7 @@ fn limits(config: &Config) -> Limits {
     Limits {
         request_bytes_max: config.limits.request_size_max,
         txn_ops_max: config.limits.txn_ops_max,
-        request_timeout_ms: 5000 + 2 * election_ms,
+        request_timeout_ms: request_timeout_ms(config),
         lease_extend_ms: election_ms,
         snapshot_count: config.raft.snapshot_count,
         snapshot_catchup_entries: config.raft.snapshot_catchup_entries,

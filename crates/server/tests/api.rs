@@ -100,7 +100,8 @@ impl Member {
     fn start_in(folder: PathBuf) -> Self {
         let inbox = Arc::new(Inbox::new(WORK_MAX));
         let ports = vec![Arc::clone(&inbox)];
-        let core = Core::start(&config(&folder), &Logger::discard(), ports).expect("a member");
+        let core =
+            Core::start(&config(&folder), &Logger::discard(), ports, Vec::new()).expect("a member");
         let port = Port::new(Arc::clone(core.engine()), 0);
         let mut member = Self { core, port, inbox, heard: Heard::default(), calls: 0, folder };
         member.until("a member that is ready", |member| {

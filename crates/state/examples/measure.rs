@@ -22,6 +22,7 @@ fn config() -> Config {
         member_id: 1,
         quota_bytes: -1,
         lease: lease::Config { ttl_min: 2, checkpoint: false, checkpoint_persist: false },
+        learners_max: 1,
         store: revlog::Config::default(),
     }
 }

@@ -159,6 +159,11 @@ impl Leases {
         self.now_ms = self.now_ms.max(now_ms);
     }
 
+    /// The time it was told last.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
     /// Grants a lease, and says what to store of it. Its TTL may be more than was asked for.
     pub(crate) fn grant(&mut self, id: LeaseId, ttl: i64) -> Result<leasepb::Lease, Error> {
         if id.0 == 0 {

@@ -15,6 +15,7 @@
 //! | [`apply`] | what does an entry do? |
 //! | [`state`] | how is all this opened, kept on the disk, and tidied up? |
 //! | `snapshot` | what does the file look like that holds all this? |
+//! | [`restore`] | how does such a file become a state again? |
 //! | [`lease`] | which keys live only for a while, and until when? |
 //! | [`watch`] | who is told of what? |
 //! | [`alarm`], [`quota`], [`membership`] | what is wrong, how much is too much, who is there? |
@@ -36,6 +37,7 @@ pub mod lease;
 pub mod membership;
 mod mvcc;
 pub mod quota;
+pub mod restore;
 mod snapshot;
 pub mod state;
 mod tally;

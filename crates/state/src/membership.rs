@@ -49,6 +49,8 @@ pub struct Membership {
     pub(crate) removed: BTreeSet<u64>,
     pub(crate) version: Option<String>,
     pub(crate) downgrade: Downgrade,
+    /// More learners than these are refused. All members must agree on it.
+    pub(crate) learners_max: usize,
 }
 
 impl Membership {
@@ -100,7 +102,9 @@ impl Membership {
                 if known.is_some() {
                     return Err(Error::MemberExist);
                 }
-                self.check_urls(id, &member.peer_urls)
+                self.check_urls(id, &member.peer_urls)?;
+                let full = self.n_learners() >= self.learners_max;
+                if member.is_learner && full { Err(Error::TooManyLearners) } else { Ok(()) }
             }
             MemberChange::Update { peer_urls, .. } => {
                 known.ok_or(Error::MemberNotFound)?;
@@ -113,6 +117,10 @@ impl Membership {
                 Some(_) => Err(Error::MemberNotLearner),
             },
         }
+    }
+
+    fn n_learners(&self) -> usize {
+        self.members.values().filter(|member| member.is_learner).count()
     }
 
     /// No two members share a URL.

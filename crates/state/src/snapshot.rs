@@ -177,6 +177,11 @@ impl Snapshot {
         self.tables.applied()
     }
 
+    /// The members in it: their ids, and whether they are learners.
+    pub fn members(&self) -> impl Iterator<Item = (u64, bool)> {
+        self.tables.roster().iter().copied()
+    }
+
     /// Lays the file out.
     pub fn file(&self) -> File<'_> {
         let buckets = self.tables.buckets(&self.records);

@@ -49,6 +49,8 @@ pub struct Config {
     /// The bound on the store's size: 0 for the default, less for none.
     pub quota_bytes: i64,
     pub lease: lease::Config,
+    /// Learners a cluster may have; see `--max-learners`.
+    pub learners_max: usize,
     pub store: revlog::Config,
 }
 
@@ -112,7 +114,7 @@ impl State {
             mvcc: table::rebuild(log, mark, recovered.entries)?,
             leases: Leases::new(config.lease),
             alarms: Alarms::default(),
-            membership: Membership::default(),
+            membership: Membership { learners_max: config.learners_max, ..Membership::default() },
             quota: Quota::from_bytes(config.quota_bytes),
             hub: Hub::default(),
             applied: mark.consistent_index,

@@ -1,6 +1,7 @@
 //! The state as seen from outside: scripts, and properties against obviously right models.
 
 mod model;
+mod restore;
 mod script;
 mod show;
 mod snapshot;

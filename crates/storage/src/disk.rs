@@ -44,6 +44,9 @@ pub trait Disk: Send + Sync + 'static {
     /// Makes `dir` and its missing parents, for the owner alone (mode 0700), and makes that durable.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// Removes `dir`, which must be empty, and makes that durable.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+
     /// Makes names created in, renamed into or removed from `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 

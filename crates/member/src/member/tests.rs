@@ -4,6 +4,8 @@ use raft::{ConfState, Entry, EntryId, EntryKind, HardState, Node, Recovered, Ter
 
 use super::*;
 
+const PATIENCE: Patience = Patience { retry_ticks: 5, give_up_ticks: 70 };
+
 /// A member that is the only voter, with `n` entries in its log that were committed before it died.
 fn restarted(n: u64) -> Member {
     let id = NodeId::new(1).expect("not 0");
@@ -18,7 +20,7 @@ fn restarted(n: u64) -> Member {
         applied: Index(0),
     };
     let node = Node::new(raft::Config::new(id, 1), recovered).expect("a log that makes sense");
-    Member::new(node, 1)
+    Member::new(node, 1, PATIENCE)
 }
 
 #[test]

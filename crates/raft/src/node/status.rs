@@ -1,6 +1,6 @@
 //! What a node says about itself, for operators and for the member's own decisions.
 
-use crate::effects::RoleKind;
+use crate::effects::{Reason, RoleKind};
 use crate::node::{Node, Role};
 use crate::number::{Index, NodeId, Term};
 use crate::progress::Flow;
@@ -38,7 +38,33 @@ pub struct PeerStatus {
     pub in_flight: usize,
 }
 
+/// What is asked after every step: [`Status`] without what must be gathered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Brief {
+    pub id: NodeId,
+    pub term: Term,
+    pub role: RoleKind,
+    pub leader: Option<NodeId>,
+    pub last: Index,
+    pub commit: Index,
+    pub applied: Index,
+}
+
 impl Node {
+    pub fn brief(&self) -> Brief {
+        let core = &self.core;
+        let now = self.role_now();
+        Brief {
+            id: core.id(),
+            term: core.term,
+            role: now.role,
+            leader: now.leader,
+            last: core.log.last().index,
+            commit: core.log.commit(),
+            applied: core.log.applied(),
+        }
+    }
+
     pub fn status(&self) -> Status {
         let core = &self.core;
         let now = self.role_now();
@@ -64,7 +90,22 @@ impl Node {
         }
     }
 
-    fn peers(&self) -> Vec<PeerStatus> {
+    /// Why nobody would take a proposal in now; `None` if this node, or the leader it knows, would.
+    /// Room is another matter: that may be refused all the same.
+    pub fn takes_nothing(&self) -> Option<Reason> {
+        match &self.role {
+            Role::Leader(leader) if leader.heir.is_some() => Some(Reason::Transferring),
+            Role::Leader(_) if !self.core.conf.is_voter(self.core.id()) => Some(Reason::Removed),
+            Role::Leader(_) => None,
+            Role::Follower(follower) if follower.leader.is_some() => None,
+            Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } => {
+                Some(Reason::NoLeader)
+            }
+        }
+    }
+
+    /// How far the other members are, in order; known to a leader alone.
+    pub fn peers(&self) -> Vec<PeerStatus> {
         let Role::Leader(leader) = &self.role else { return Vec::new() };
         let status = |peer: &crate::progress::Progress| PeerStatus {
             id: peer.node,

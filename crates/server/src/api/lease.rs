@@ -1,5 +1,6 @@
 //! The Lease service.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
@@ -12,10 +13,13 @@ use proto::etcdserverpb::{
 };
 use proto::prost::Message;
 use proto::raft_request::Body;
-use state::lease::{LeaseId, Renewal};
+use state::State;
+use state::lease::LeaseId;
 
 use super::ReplyTo;
 use super::port::{Call, Port, Turn, decode};
+use crate::drive::chores::Answering;
+use crate::drive::errands;
 
 pub(super) fn grant(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
     let request: LeaseGrantRequest = decode(&call.body)?;
@@ -44,35 +48,110 @@ pub(super) fn revoke(port: &mut Port, turn: &Turn<'_>, call: &Call) -> Result<()
     port.propose(turn, call.to, Body::LeaseRevoke, &call.body)
 }
 
-/// Renews one lease; an unknown or expired one is answered with a TTL of 0.
-pub(super) fn keep_alive(turn: &mut Turn<'_>, to: ReplyTo, body: &Bytes) -> Result<(), Status> {
-    let LeaseKeepAliveRequest { id } = decode(body)?;
-    let now_ms = turn.now_ms;
-    let state = turn.state();
-    let header = Some(state.header());
-    let ttl = match state.leases().renew(LeaseId(id), now_ms) {
-        Renewal::Renewed { ttl } => {
-            turn.engine.metrics.lease_renewed.inc();
-            ttl
+/// Renewals of one stream that may wait for their turn.
+const RENEWALS_MAX: usize = 4096;
+
+/// A stream of renewals, answered in the order in which they came.
+///
+/// The leader renews on the spot. Any other member asks the leader, one renewal after the other.
+#[derive(Default)]
+pub(crate) struct KeepAlive {
+    waiting: VecDeque<LeaseId>,
+    /// What the leader is asked to renew.
+    asked: Option<LeaseId>,
+    half_closed: bool,
+}
+
+impl KeepAlive {
+    pub(crate) fn take_in(&mut self, body: &Bytes) -> Result<(), Status> {
+        let LeaseKeepAliveRequest { id } = decode(body)?;
+        if self.waiting.len() >= RENEWALS_MAX {
+            return Err(Error::RequestTooManyRequests.into());
         }
-        Renewal::NotFound | Renewal::Expired | Renewal::CheckpointFirst => 0,
-        Renewal::NotPrimary => return Err(Error::NoLeader.into()),
-    };
+        self.waiting.push_back(LeaseId(id));
+        Ok(())
+    }
+
+    pub(crate) fn half_close(&mut self) {
+        self.half_closed = true;
+    }
+
+    /// Goes on with what waits; true at the end.
+    pub(crate) fn pump(
+        &mut self,
+        turn: &mut Turn<'_>,
+        answering: Answering,
+    ) -> Result<bool, Status> {
+        while self.asked.is_none()
+            && let Some(id) = self.waiting.pop_front()
+        {
+            match renew_here(turn, id) {
+                Some(ttl) => answer(turn, answering.to, id, ttl),
+                None => {
+                    self.asked = Some(id);
+                    errands::renew(turn.engine, answering, id);
+                }
+            }
+        }
+        Ok(self.half_closed && self.asked.is_none())
+    }
+
+    /// The leader has answered.
+    pub(crate) fn renewed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: ReplyTo,
+        result: Result<i64, Status>,
+    ) -> Result<(), Status> {
+        if let Some(id) = self.asked.take() {
+            answer(turn, to, id, result?);
+        }
+        Ok(())
+    }
+}
+
+/// The TTL of a lease that runs anew, 0 if there is none; `None` if it is not for this member to say.
+fn renew_here(turn: &mut Turn<'_>, id: LeaseId) -> Option<i64> {
+    let now_ms = turn.now_ms;
+    let engine = turn.engine;
+    errands::renewal(engine, turn.state(), id, now_ms)
+}
+
+fn answer(turn: &mut Turn<'_>, to: ReplyTo, LeaseId(id): LeaseId, ttl: i64) {
+    let header = Some(turn.state().header());
     let response = LeaseKeepAliveResponse { header, id, ttl };
     turn.outlet.message(to, response.encode_to_vec().into());
-    Ok(())
 }
 
 pub(super) fn time_to_live(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<(), Status> {
     port.read(call, turn)
 }
 
-pub(super) fn serve_time_to_live(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
-    let LeaseTimeToLiveRequest { id, keys } = decode(&call.body)?;
+pub(super) fn serve_time_to_live(
+    turn: &mut Turn<'_>,
+    call: &Call,
+    answering: Answering,
+) -> Result<(), Status> {
+    let request: LeaseTimeToLiveRequest = decode(&call.body)?;
     let now_ms = turn.now_ms;
-    let state = turn.state();
+    if !turn.state().leases().is_primary() {
+        errands::time_to_live(turn.engine, answering, request);
+        return Ok(());
+    }
+    let response = known(turn.state(), &request, now_ms)?;
+    turn.outlet.reply(call.to, response.encode_to_vec().into());
+    Ok(())
+}
+
+/// What the leader knows of a lease.
+pub(crate) fn known(
+    state: &State,
+    request: &LeaseTimeToLiveRequest,
+    now_ms: u64,
+) -> Result<LeaseTimeToLiveResponse, Error> {
+    let LeaseTimeToLiveRequest { id, keys } = *request;
     let header = Some(state.header());
-    let response = match state.leases().time_to_live(LeaseId(id), now_ms)? {
+    Ok(match state.leases().time_to_live(LeaseId(id), now_ms)? {
         Some(known) => LeaseTimeToLiveResponse {
             header,
             id,
@@ -85,9 +164,7 @@ pub(super) fn serve_time_to_live(turn: &mut Turn<'_>, call: &Call) -> Result<(),
             },
         },
         None => LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() },
-    };
-    turn.outlet.reply(call.to, response.encode_to_vec().into());
-    Ok(())
+    })
 }
 
 pub(super) fn leases(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::TryRecvError;
 
+use member::Event;
 use proto::error::{Error, Status};
 use proto::etcdserverpb::{
     AlarmRequest, AlarmType, AuthStatusResponse, DefragmentRequest, DefragmentResponse,
@@ -10,10 +11,12 @@ use proto::etcdserverpb::{
 };
 use proto::prost::Message;
 use proto::raft_request::Body;
+use raft::NodeId;
 
 use super::ReplyTo;
 use super::port::{Call, Handler, Port, Turn, decode};
 use crate::drive::chores::Answering;
+use crate::drive::errands;
 use crate::drive::keeper::Keeping;
 use crate::drive::snapshot::{self, Piece, Pieces};
 use crate::drive::worker::Job;
@@ -108,20 +111,21 @@ impl SnapshotStream {
     }
 }
 
-pub(super) fn move_leader(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
+pub(super) fn move_leader(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
     let MoveLeaderRequest { target_id } = decode(&call.body)?;
     let engine = turn.engine;
     if !engine.shown.is_leader() {
         return Err(Error::NotLeader.into());
     }
     let target = turn.state().membership().member(target_id);
-    if target.is_none_or(|member| member.is_learner) {
-        return Err(Error::BadLeaderTransferee.into());
+    let target = target.filter(|member| !member.is_learner).and_then(|m| NodeId::new(m.id));
+    let target = target.ok_or(Error::BadLeaderTransferee)?;
+    if target_id == engine.identity.member_id {
+        turn.outlet.reply(call.to, MoveLeaderResponse::default().encode_to_vec().into());
+        return Ok(());
     }
-    if target_id != engine.identity.member_id {
-        return Err(super::port::not_yet(call.method));
-    }
-    turn.outlet.reply(call.to, MoveLeaderResponse::default().encode_to_vec().into());
+    engine.tell_member(Event::TransferLeader(target));
+    errands::await_leader(&port.engine, port.answering(call.to), target_id);
     Ok(())
 }
 

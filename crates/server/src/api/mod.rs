@@ -14,16 +14,18 @@
 //! bytes framed for the log and come back as encoded responses, matched by request id.
 
 mod buffer;
-mod cluster;
+pub(crate) mod cluster;
 mod decode;
 mod downgrade;
 mod election;
 mod health;
 mod kv;
-mod lease;
+mod leaderless;
+pub(crate) mod lease;
 mod lock;
 mod maintenance;
 pub mod port;
+mod propose;
 mod queue;
 mod reads;
 mod served;

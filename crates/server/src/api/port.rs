@@ -14,15 +14,14 @@ use std::sync::{Arc, RwLockReadGuard};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use member::{Event, Proposal};
+use member::Proposal;
 use proto::error::{Code, Error, Status};
-use proto::etcdserverpb::{AlarmType, RequestHeader};
 use proto::method::Method;
-use proto::raft_request::{self, Body};
 use state::{State, Stop};
 
 use super::buffer::Buffers;
 pub(crate) use super::decode::decode;
+use super::leaderless::Leaderless;
 use super::reads::Reads;
 use super::served::Served;
 use super::task::Tasks;
@@ -32,12 +31,11 @@ use super::{
     Caller, Input, Outlet, ReplyTo, cluster, downgrade, election, health, kv, lease, lock,
     maintenance, watch,
 };
-use crate::drive::chores;
 use crate::engine::Engine;
 use crate::local::LocalInput;
 
-/// Committed entries that may wait for the apply thread before proposals are refused.
-const APPLY_BACKLOG_MAX: u64 = 50_000;
+/// Election timeouts without a leader after which streams that want one are ended.
+const LEADERLESS_TIMEOUTS: u32 = 3;
 
 /// What other threads leave for a port.
 #[derive(Debug)]
@@ -54,6 +52,8 @@ pub enum PortWork {
     WatchLost { sequence: u64, revision: i64 },
     /// Another thread has the answer to a unary call.
     Answered { to: ReplyTo, result: Result<Bytes, Status> },
+    /// The leader was asked to renew a lease: its TTL, 0 if there is no such lease.
+    Renewed { to: ReplyTo, result: Result<i64, Status> },
     /// Another thread has made more of a stream's messages.
     Ready { to: ReplyTo },
     /// A call made inside the process.
@@ -72,7 +72,7 @@ pub(crate) struct Call {
 /// What a stream that is open does with what comes.
 pub(crate) enum Handler {
     Watch(WatchStream),
-    KeepAlive,
+    KeepAlive(lease::KeepAlive),
     RangeStream(kv::RowStream),
     Snapshot(maintenance::SnapshotStream),
     /// Never ends by itself: only its caller going ends it.
@@ -87,29 +87,30 @@ pub struct Port {
     pub(crate) tasks: Tasks,
     pub(crate) reads: Reads,
     pub(crate) watches: Watches,
-    waiting: Waiting,
+    pub(super) waiting: Waiting,
     /// Calls for a physical compaction, and those of them that are applied but not carried out.
     pub(crate) physical: BTreeSet<ReplyTo>,
     compacting: Vec<(ReplyTo, Bytes)>,
-    proposals: Vec<Proposal>,
-    frames: BytesMut,
+    leaderless: Leaderless,
+    pub(super) proposals: Vec<Proposal>,
+    pub(super) frames: BytesMut,
     answers: Buffers,
 }
 
 /// One turn of a port: the state, locked at most once, and where answers go.
 pub(crate) struct Turn<'a> {
-    pub(crate) engine: &'a Engine,
+    pub(crate) engine: &'a Arc<Engine>,
     pub(crate) outlet: &'a mut dyn Outlet,
     pub(crate) now_ms: u64,
     pub(crate) served: Served,
-    began: Instant,
+    pub(super) began: Instant,
     state: Option<RwLockReadGuard<'a, State>>,
     /// Whether this turn has asked for the alarm already.
-    no_space_told: bool,
+    pub(super) no_space_told: bool,
 }
 
 impl<'a> Turn<'a> {
-    fn new(engine: &'a Engine, outlet: &'a mut dyn Outlet) -> Self {
+    fn new(engine: &'a Arc<Engine>, outlet: &'a mut dyn Outlet) -> Self {
         let began = Instant::now();
         let (now_ms, served) = (engine.ms_at(began), Served::default());
         Self { engine, outlet, now_ms, served, began, state: None, no_space_told: false }
@@ -144,6 +145,7 @@ impl Port {
             waiting,
             physical: BTreeSet::new(),
             compacting: Vec::new(),
+            leaderless: Leaderless::default(),
             proposals: Vec::new(),
             frames: BytesMut::new(),
             answers: Buffers::default(),
@@ -179,6 +181,7 @@ impl Port {
             self.work(item, &mut turn);
         }
         self.answer_compacted(&mut turn);
+        self.end_leaderless(&mut turn);
         self.give_up_late(&mut turn);
         self.serve_ready_reads(&mut turn);
         watch::tick(self, &mut turn);
@@ -232,14 +235,13 @@ impl Port {
             Method::Defragment => maintenance::defragment(turn, &call),
             Method::Hash => maintenance::hash(self, turn, &call),
             Method::HashKV => maintenance::hash_kv(self, turn, &call),
-            Method::MoveLeader => maintenance::move_leader(turn, &call),
+            Method::MoveLeader => maintenance::move_leader(self, turn, &call),
             Method::Snapshot => maintenance::snapshot(self, turn, &call),
-            Method::AuthStatus
-            | Method::Downgrade
-            | Method::MemberAdd
-            | Method::MemberRemove
-            | Method::MemberUpdate
-            | Method::MemberPromote => self.read(call, turn),
+            Method::AuthStatus | Method::Downgrade => self.read(call, turn),
+            Method::MemberAdd => cluster::member_add(self, turn, &call),
+            Method::MemberRemove => cluster::member_remove(self, turn, &call),
+            Method::MemberUpdate => cluster::member_update(self, turn, &call),
+            Method::MemberPromote => cluster::member_promote(self, turn, &call),
             Method::Lock => lock::lock(self, call),
             Method::Unlock => lock::unlock(self, call),
             Method::Campaign => election::campaign(self, call),
@@ -293,26 +295,40 @@ impl Port {
             Handler::Watch(watch::open(self, turn, to))
         } else {
             assert_eq!(method, Method::LeaseKeepAlive, "the other stream of requests");
-            Handler::KeepAlive
+            Handler::KeepAlive(lease::KeepAlive::default())
         };
         self.handlers.insert(to, handler);
+        if caller.requires_leader {
+            self.leaderless.watch(to);
+        }
         Ok(())
     }
 
     fn message(&mut self, to: ReplyTo, body: &Bytes, turn: &mut Turn<'_>) -> Result<(), Status> {
         match self.handlers.get_mut(&to) {
-            Some(Handler::KeepAlive) => lease::keep_alive(turn, to, body),
+            Some(Handler::KeepAlive(stream)) => {
+                stream.take_in(body)?;
+                self.pump(to, turn)
+            }
             Some(Handler::Watch(_)) => watch::message(self, turn, to, body),
             Some(Handler::RangeStream(_) | Handler::Snapshot(_) | Handler::Health) | None => Ok(()),
         }
     }
 
     fn half_closed(&mut self, to: ReplyTo, turn: &mut Turn<'_>) -> Result<(), Status> {
-        if let Some(Handler::KeepAlive) = self.handlers.get(&to) {
-            self.handlers.remove(&to);
-            turn.outlet.finish(to, Ok(()));
+        match self.handlers.get_mut(&to) {
+            Some(Handler::KeepAlive(stream)) => {
+                stream.half_close();
+                self.pump(to, turn)
+            }
+            Some(
+                Handler::Watch(_)
+                | Handler::RangeStream(_)
+                | Handler::Snapshot(_)
+                | Handler::Health,
+            )
+            | None => Ok(()),
         }
-        Ok(())
     }
 
     fn gone(&mut self, to: ReplyTo, turn: &mut Turn<'_>) {
@@ -320,6 +336,7 @@ impl Port {
             watch::close(self, turn, stream);
         }
         self.physical.remove(&to);
+        self.leaderless.forget(to);
         self.tasks.drop_call(to);
         self.reads.drop_call(to);
     }
@@ -333,6 +350,7 @@ impl Port {
 
     /// Lets a stream that has room produce.
     pub(crate) fn pump(&mut self, to: ReplyTo, turn: &mut Turn<'_>) -> Result<(), Status> {
+        let answering = self.answering(to);
         let done = match self.handlers.get_mut(&to) {
             Some(Handler::Watch(_)) => {
                 watch::wake(self, to);
@@ -340,10 +358,12 @@ impl Port {
             }
             Some(Handler::RangeStream(stream)) => stream.pump(turn, to)?,
             Some(Handler::Snapshot(stream)) => stream.pump(turn, to)?,
-            Some(Handler::KeepAlive | Handler::Health) | None => false,
+            Some(Handler::KeepAlive(stream)) => stream.pump(turn, answering)?,
+            Some(Handler::Health) | None => false,
         };
         if done {
             self.handlers.remove(&to);
+            self.leaderless.forget(to);
             turn.outlet.finish(to, Ok(()));
         }
         Ok(())
@@ -371,13 +391,27 @@ impl Port {
                 Ok(message) => turn.outlet.reply(to, message),
                 Err(status) => turn.outlet.finish(to, Err(status)),
             },
+            PortWork::Renewed { to, result } => {
+                let renewed = match self.handlers.get_mut(&to) {
+                    Some(Handler::KeepAlive(stream)) => stream.renewed(turn, to, result),
+                    Some(_) | None => return,
+                };
+                let pumped = renewed.and_then(|()| self.pump(to, turn));
+                self.end_if_failed(to, pumped, turn);
+            }
             PortWork::Ready { to } => {
-                if let Err(status) = self.pump(to, turn) {
-                    self.handlers.remove(&to);
-                    turn.outlet.finish(to, Err(status));
-                }
+                let pumped = self.pump(to, turn);
+                self.end_if_failed(to, pumped, turn);
             }
             PortWork::Pruned | PortWork::Local(_) => {}
+        }
+    }
+
+    fn end_if_failed(&mut self, to: ReplyTo, result: Result<(), Status>, turn: &mut Turn<'_>) {
+        if let Err(status) = result {
+            self.handlers.remove(&to);
+            self.leaderless.forget(to);
+            turn.outlet.finish(to, Err(status));
         }
     }
 
@@ -399,10 +433,21 @@ impl Port {
         }
     }
 
+    /// Ends the streams that want a leader when there has been none for too long.
+    fn end_leaderless(&mut self, turn: &mut Turn<'_>) {
+        let has_leader = turn.engine.shown.leader() != 0;
+        let patience = turn.engine.rules.election_timeout * LEADERLESS_TIMEOUTS;
+        for to in self.leaderless.overdue(has_leader, turn.began, patience) {
+            self.gone(to, turn);
+            turn.outlet.finish(to, Err(Error::NoLeader.into()));
+        }
+    }
+
     fn give_up_late(&mut self, turn: &mut Turn<'_>) {
         while let Some(waiter) = self.waiting.expire(turn.now_ms) {
             observe(turn, &waiter, false);
-            turn.outlet.finish(waiter.to, Err(Error::Timeout.into()));
+            let error = turn.engine.timeout_of(waiter.since);
+            turn.outlet.finish(waiter.to, Err(error.into()));
         }
         while let Some(to) = self.reads.expire(turn.now_ms) {
             turn.outlet.finish(to, Err(Error::Timeout.into()));
@@ -427,14 +472,13 @@ impl Port {
             Method::Range => kv::serve_range(self, turn, call),
             Method::Txn => kv::serve_txn(self, turn, &call),
             Method::RangeStream => kv::serve_stream(self, turn, &call),
-            Method::LeaseTimeToLive => lease::serve_time_to_live(turn, &call),
+            Method::LeaseTimeToLive => {
+                let answering = self.answering(call.to);
+                lease::serve_time_to_live(turn, &call, answering)
+            }
             Method::MemberList => cluster::serve_member_list(turn, &call),
             Method::AuthStatus => maintenance::serve_auth_status(turn, &call),
             Method::Downgrade => downgrade::serve(self, turn, &call),
-            Method::MemberAdd => cluster::serve_member_add(turn, &call),
-            Method::MemberRemove => cluster::serve_member_remove(turn, &call),
-            Method::MemberUpdate => cluster::serve_member_update(turn, &call),
-            Method::MemberPromote => cluster::serve_member_promote(turn, &call),
             method => unreachable!("{method:?} is no read that waits"),
         }
     }
@@ -448,55 +492,6 @@ impl Port {
         self.reads.add(call, deadline_ms).map_err(Status::from)
     }
 
-    /// Puts a request on its way into the log, as it came.
-    pub(crate) fn propose(
-        &mut self,
-        turn: &Turn<'_>,
-        to: ReplyTo,
-        kind: Body,
-        body: &[u8],
-    ) -> Result<(), Status> {
-        let shown = &turn.engine.shown;
-        if shown.commit().saturating_sub(shown.applied()) > APPLY_BACKLOG_MAX {
-            return Err(Error::RequestTooManyRequests.into());
-        }
-        let deadline_ms = turn.now_ms + turn.engine.limits.request_timeout_ms;
-        let waiter = Waiter { to, operation: kind.into(), since: turn.began };
-        let id = self.waiting.add(waiter, deadline_ms).ok_or(Error::RequestTooManyRequests)?;
-        let header = RequestHeader { id, ..RequestHeader::default() };
-        if raft_request::framed_len(kind, &header, body.len())
-            > turn.engine.limits.request_bytes_max
-        {
-            self.waiting.take(id);
-            return Err(Error::RequestTooLarge.into());
-        }
-        raft_request::frame(kind, &header, body, &mut self.frames);
-        self.proposals.push(Proposal { id, data: self.frames.split().freeze() });
-        Ok(())
-    }
-
-    /// Sends what this turn proposes and asks for on its way.
-    fn depart(&mut self, outlet: &mut dyn Outlet) {
-        if let Some(ticket) = self.reads.next_round(self.index) {
-            self.engine.tell_member(Event::Read(ticket));
-        }
-        if self.proposals.is_empty() {
-            return;
-        }
-        let batch = Event::Propose(std::mem::take(&mut self.proposals));
-        if let Err(Event::Propose(batch)) = self.engine.member.push(batch) {
-            let error = if self.engine.is_stopping() {
-                Error::Stopped
-            } else {
-                Error::RequestTooManyRequests
-            };
-            let mut routed = self.tasks.routed(outlet);
-            for waiter in batch.iter().filter_map(|proposal| self.waiting.take(proposal.id)) {
-                routed.finish(waiter.to, Err(error.into()));
-            }
-        }
-    }
-
     /// Answers with what `encode` writes.
     pub(crate) fn answer(
         &mut self,
@@ -508,21 +503,6 @@ impl Port {
         engine.refusal_of(encode(turn.state(), self.answers.begin()))?;
         turn.outlet.reply(to, self.answers.finish());
         Ok(())
-    }
-
-    /// Refuses what would not fit the store, and has the alarm raised: etcd asks this first of all.
-    pub(crate) fn within_quota(&self, turn: &mut Turn<'_>, cost: u64) -> Result<(), Status> {
-        let state = turn.state();
-        if cost == 0 || state.quota().admits(cost, state.size().on_disk) {
-            return Ok(());
-        }
-        // On its way before the refusal is: whoever is refused and looks for the alarm finds it.
-        let raised = state.alarms().is_raised(AlarmType::Nospace);
-        if !raised && !turn.no_space_told {
-            turn.no_space_told = true;
-            chores::raise_no_space(turn.engine);
-        }
-        Err(Error::NoSpace.into())
     }
 
     /// Whether the process is asked to end.
@@ -553,7 +533,9 @@ impl Port {
 /// Counts how long a proposal took to be answered.
 fn observe(turn: &Turn<'_>, waiter: &Waiter, success: bool) {
     let took = turn.began.saturating_duration_since(waiter.since);
-    turn.engine.metrics.request.of(waiter.operation, success).observe(took);
+    if let Some(operation) = waiter.operation {
+        turn.engine.metrics.request.of(operation, success).observe(took);
+    }
 }
 
 /// What every unary call must pass, whatever it asks for.

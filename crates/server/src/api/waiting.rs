@@ -69,7 +69,8 @@ struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiter {
     pub to: ReplyTo,
-    pub operation: Operation,
+    /// What its time is counted as, if it is.
+    pub operation: Option<Operation>,
     /// When its turn began.
     pub since: Instant,
 }
@@ -138,7 +139,7 @@ mod tests {
 
     fn call(stream: u32) -> Waiter {
         let to = ReplyTo { connection: 0, stream, generation: 0 };
-        Waiter { to, operation: Operation::Put, since: *START }
+        Waiter { to, operation: Some(Operation::Put), since: *START }
     }
 
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);

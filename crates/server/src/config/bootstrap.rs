@@ -40,7 +40,7 @@ pub enum ClusterState {
 
 /// One of the first members.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Founder {
+pub struct NamedMember {
     pub name: String,
     pub peer_urls: Vec<Url>,
 }
@@ -52,7 +52,7 @@ impl Bootstrap {
     /// The first members, by name. For a member without data only.
     ///
     /// Names are resolved only if what this member advertises differs from its place in the list.
-    pub fn founders(&self, resolve: Resolve<'_>) -> Result<Vec<Founder>, Mistakes> {
+    pub fn founders(&self, resolve: Resolve<'_>) -> Result<Vec<NamedMember>, Mistakes> {
         let one = |mistake| Mistakes(vec![mistake]);
         let founders = parse_cluster(&self.initial_cluster)
             .map_err(|e| one(format!("error setting up initial cluster: {e}")))?;
@@ -109,7 +109,7 @@ impl Bootstrap {
     }
 }
 
-fn parse_cluster(text: &str) -> Parsed<Vec<Founder>> {
+fn parse_cluster(text: &str) -> Parsed<Vec<NamedMember>> {
     let mut by_name: BTreeMap<&str, Vec<Url>> = BTreeMap::new();
     for pair in text.split(',').filter(|pair| !pair.is_empty()) {
         let (name, url) = pair.split_once('=').unwrap_or((pair, ""));
@@ -117,12 +117,12 @@ fn parse_cluster(text: &str) -> Parsed<Vec<Founder>> {
     }
     let founder = |(name, mut peer_urls): (&str, Vec<Url>)| {
         peer_urls.sort();
-        Founder { name: name.to_owned(), peer_urls }
+        NamedMember { name: name.to_owned(), peer_urls }
     };
     Ok(by_name.into_iter().map(founder).collect())
 }
 
-fn has_duplicates(founders: &[Founder]) -> bool {
+fn has_duplicates(founders: &[NamedMember]) -> bool {
     let mut all: Vec<&Url> = founders.iter().flat_map(|founder| &founder.peer_urls).collect();
     let n_all = all.len();
     all.sort();
@@ -130,7 +130,7 @@ fn has_duplicates(founders: &[Founder]) -> bool {
     all.len() < n_all
 }
 
-fn shown(founders: &[Founder]) -> String {
+fn shown(founders: &[NamedMember]) -> String {
     let pairs = founders
         .iter()
         .flat_map(|founder| founder.peer_urls.iter().map(|url| format!("{}={url}", founder.name)));

@@ -5,18 +5,21 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use member::Event;
 use member::conf_change::MembershipChange;
 use member::inbox::Waited;
+use member::roster;
+use proto::error::Error;
 use proto::raft_request;
-use raft::{Entry, EntryKind, Index};
+use raft::{Entry, EntryKind, Index, Snapshot};
 use state::watch::{Delivery, ShardId};
 use state::{Outcome, State};
 
-use super::membership;
+use crate::api::cluster;
 use crate::api::port::PortWork;
 use crate::drive::chores::Chore;
 use crate::drive::keeper::Keeping;
@@ -35,9 +38,14 @@ const IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum ApplyWork {
     Committed(Vec<Entry>),
-    /// This member has begun or ceased to lead.
+    /// This member has begun to lead in `term`, or ceased to.
     Leadership {
-        is_leader: bool,
+        term: Option<u64>,
+    },
+    /// A snapshot replaces the state; its file is whole. The log knows of it once `marked` says so.
+    Install {
+        snapshot: Snapshot,
+        marked: Receiver<()>,
     },
 }
 
@@ -52,7 +60,8 @@ pub(crate) fn run(engine: &Arc<Engine>) {
         for item in work.drain(..) {
             match item {
                 ApplyWork::Committed(entries) => applier.apply(&entries),
-                ApplyWork::Leadership { is_leader } => applier.leadership(is_leader),
+                ApplyWork::Leadership { term } => applier.leadership(term),
+                ApplyWork::Install { snapshot, marked } => applier.install(&snapshot, &marked),
             }
         }
     }
@@ -68,6 +77,10 @@ struct Applier<'a> {
     /// Entries up to here were in the log before this process: nobody waits for them.
     replayed: u64,
     unsaved_entries: u64,
+    /// The term this member leads in. It counts leases from the first entry of that term on.
+    leads_in: Option<u64>,
+    /// Whether this batch has changed who belongs to the cluster.
+    members_changed: bool,
     /// What this batch held.
     batch: Batch,
 }
@@ -81,6 +94,8 @@ impl<'a> Applier<'a> {
             scratch: Vec::new(),
             replayed: engine.replayed,
             unsaved_entries: 0,
+            leads_in: None,
+            members_changed: false,
             batch: Batch::default(),
         }
     }
@@ -96,6 +111,9 @@ impl<'a> Applier<'a> {
             }
             let last = batch.last().expect("chunks are not empty").index;
             self.engine.shown.show_applied(last.0);
+            if std::mem::take(&mut self.members_changed) {
+                self.follow_members();
+            }
             self.deliver(deliveries);
             self.engine.tell_member(Event::Applied(last));
             self.unsaved_entries += batch.len() as u64;
@@ -143,7 +161,11 @@ impl<'a> Applier<'a> {
 
     fn apply_command(&mut self, state: &mut State, entry: &Entry) {
         let Index(index) = entry.index;
-        let port = self.port_of(entry);
+        if entry.data.is_empty() && self.leads_in == Some(entry.term.0) {
+            // All that was decided in earlier terms is applied: no lease is renewed that is revoked.
+            state.promote(self.engine.now_ms(), self.engine.limits.lease_extend_ms);
+        }
+        let port = raft_request::request_id(&entry.data).and_then(|id| self.port_of(entry, id));
         self.scratch.clear();
         let outcome =
             state.apply(index, entry.term.0, &entry.data, port.is_some(), &mut self.scratch);
@@ -169,22 +191,75 @@ impl<'a> Applier<'a> {
     }
 
     /// The port of this process that waits for the entry's answer.
-    fn port_of(&self, entry: &Entry) -> Option<usize> {
-        if entry.index.0 <= self.replayed || entry.data.is_empty() {
+    fn port_of(&self, entry: &Entry, id: u64) -> Option<usize> {
+        if entry.index.0 <= self.replayed {
             return None;
         }
-        let id = raft_request::request_id(&entry.data)?;
         self.engine.origin.port_of(id).filter(|&port| port < self.answers.len())
     }
 
     fn apply_conf_change(&mut self, state: &mut State, entry: &Entry) {
-        let decoded = MembershipChange::decode(entry.data.clone());
-        let change = decoded.ok().filter(|change| change.node_id != 0);
-        let meant = change.as_ref().and_then(membership::meaning);
-        let accepted = meant.filter(|meant| state.membership().check(meant).is_ok());
-        let told = change.filter(|_| accepted.is_some()).and_then(|change| change.for_raft());
-        state.conf_change(entry.index.0, entry.term.0, accepted);
+        let change = MembershipChange::decode(entry.data.clone()).ok();
+        let named = change.as_ref().filter(|change| change.node_id != 0);
+        let meant = named.and_then(roster::meaning);
+        let verdict = meant.map(|meant| state.membership().check(&meant).map(|()| meant));
+        let (accepted, refusal) = match verdict {
+            Some(Ok(meant)) => (Some(meant), None),
+            Some(Err(error)) => (None, Some(error)),
+            None => (None, None),
+        };
+        let told = named.filter(|_| accepted.is_some()).and_then(MembershipChange::for_raft);
+        self.members_changed |= accepted.is_some();
+        state.conf_change(entry.index.0, entry.term.0, accepted.clone());
         self.engine.tell_member(Event::ConfChangeApplied { index: entry.index, change: told });
+        let Some(change) = change else { return };
+        if let Some(port) = self.port_of(entry, change.id) {
+            let result = match (accepted, refusal) {
+                (Some(accepted), _) => Ok(cluster::changed(state, &accepted)),
+                (None, Some(error)) => Err(error.into()),
+                (None, None) => Err(Error::Unhealthy.into()),
+            };
+            self.answers[port].push(PortWork::Done { id: change.id, result });
+        }
+    }
+
+    /// The transport hears of who belongs to the cluster now; this member may not.
+    fn follow_members(&self) {
+        let id = self.engine.identity.member_id;
+        let removed = self.engine.state().membership().is_removed(id);
+        self.engine.follow_members();
+        if removed {
+            log::warn!(
+                self.engine.logger,
+                "server error",
+                "error" = "the member has been permanently removed from the cluster"
+            );
+            self.engine.show_removed();
+        }
+    }
+
+    /// Replaces the state by a snapshot that came from another member.
+    fn install(&mut self, snapshot: &Snapshot, marked: &Receiver<()>) {
+        let engine = self.engine;
+        if marked.recv().is_err() {
+            return; // The log thread has ended, and the process with it.
+        }
+        let Index(index) = snapshot.index;
+        if engine.state().applied().0 < index {
+            let started = Instant::now();
+            engine.or_die("snapshot", super::incoming::install(engine, index));
+            log::info!(
+                engine.logger,
+                "applied snapshot",
+                "snapshot-index" = index,
+                "snapshot-term" = snapshot.term.0,
+                "took" = started.elapsed()
+            );
+            engine.shown.show_applied(index);
+            self.follow_members();
+            self.deliver(engine.state_mut().hub.take_deliveries());
+        }
+        engine.tell_member(Event::Applied(snapshot.index));
     }
 
     /// Hands finished work over: one push a port.
@@ -205,14 +280,10 @@ impl<'a> Applier<'a> {
         }
     }
 
-    fn leadership(&self, is_leader: bool) {
-        let mut state = self.engine.state_mut();
-        if is_leader {
-            state.promote(self.engine.now_ms(), self.engine.limits.lease_extend_ms);
-            self.engine.tell_chores(Chore::Introduce);
-        } else {
-            state.demote();
-        }
+    fn leadership(&mut self, term: Option<u64>) {
+        self.leads_in = term;
+        self.engine.state_mut().demote();
+        self.engine.tell_chores(Chore::Introduce);
     }
 
     fn slow(&self, n_entries: usize, took: Duration) {

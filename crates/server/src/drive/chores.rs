@@ -15,10 +15,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use member::inbox::Waited;
-use member::{Event, Proposal};
+use member::{Event, Proposal, ReadTicket};
 use proto::error::Status;
 use proto::etcdserverpb::alarm_request::AlarmAction;
-use proto::etcdserverpb::{AlarmRequest, AlarmType, LeaseRevokeRequest, RequestHeader};
+use proto::etcdserverpb::{
+    AlarmRequest, AlarmType, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
+    RequestHeader,
+};
 use proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
 use proto::prost::Message;
 use proto::raft_request::{self, Body};
@@ -35,6 +38,8 @@ use crate::version;
 const TURN: Duration = Duration::from_millis(500);
 /// Leases revoked in one turn, as in etcd: a storm of expiries must not hold up writers.
 const REVOKES_PER_TURN_MAX: usize = 500;
+/// Leases whose remaining time is written down in one turn, as in etcd.
+const CHECKPOINTS_PER_TURN_MAX: usize = 1000;
 /// After which a proposal of our own that came to nothing is made again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -45,7 +50,12 @@ pub enum Chore {
     OverQuota,
     /// Leadership or membership has changed: see whether the cluster knows us.
     Introduce,
+    /// The answer to [`CAUGHT_UP`]: up to where all that was acknowledged before the question goes.
+    Applied { upto: Option<u64> },
 }
+
+/// The read by which a member that has just started learns how far it is behind; never a port's.
+pub(crate) const CAUGHT_UP: ReadTicket = ReadTicket { port: u16::MAX, round: 1 };
 
 /// How a thread that is no port's answers a call.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +72,8 @@ impl Answering {
 }
 
 pub(crate) fn run(engine: &Arc<Engine>, about: &Attributes, auto: AutoCompaction) {
-    let mut chores = Chores { engine, about, published: None, versioned: None };
+    let mut chores =
+        Chores { engine, about, published: None, versioned: None, asked: None, behind: None };
     let mut compactor = Compactor::new(auto);
     let mut work = VecDeque::new();
     let mut next_turn = Instant::now();
@@ -76,13 +87,19 @@ pub(crate) fn run(engine: &Arc<Engine>, about: &Attributes, auto: AutoCompaction
         if over_quota && !engine.state().alarms().is_raised(AlarmType::Nospace) {
             raise_no_space(engine);
         }
-        if work.drain(..).any(|chore| matches!(chore, Chore::Introduce)) {
+        if !work.is_empty() {
+            let upto = work.drain(..).find_map(|chore| match chore {
+                Chore::Applied { upto } => upto,
+                Chore::OverQuota | Chore::Introduce => None,
+            });
+            chores.behind = upto.or(chores.behind);
             chores.introduce();
         }
         if Instant::now() >= next_turn {
             next_turn = Instant::now() + TURN;
             chores.introduce();
             chores.revoke_expired();
+            chores.checkpoint_leases();
             if let Some(compaction) = compactor.due(engine) {
                 propose(engine, Body::Compaction, &compaction);
             }
@@ -95,6 +112,9 @@ struct Chores<'a> {
     about: &'a Attributes,
     published: Option<Instant>,
     versioned: Option<Instant>,
+    asked: Option<Instant>,
+    /// Up to where all goes that was acknowledged before this member asked.
+    behind: Option<u64>,
 }
 
 /// Whether something tried at `last` should be tried (again) now.
@@ -107,7 +127,8 @@ fn is_due(last: &mut Option<Instant>) -> bool {
 }
 
 impl Chores<'_> {
-    /// Tells the cluster this member's name and addresses, and decides the cluster's version.
+    /// Tells the cluster this member's name and addresses, and decides the version of a cluster of
+    /// one. Of several, see `drive::version`.
     fn introduce(&mut self) {
         let shown = &self.engine.shown;
         if shown.leader() == 0 {
@@ -119,10 +140,10 @@ impl Chores<'_> {
             member.name == self.about.name && member.client_urls == self.about.client_urls
         });
         let versioned = state.membership().version().is_some();
+        let alone = state.membership().members().count() == 1;
         drop(state);
-        // A member of a cluster of one, so far: alone, it has applied all it ever acknowledged.
-        if known && versioned && shown.lone() {
-            self.engine.show_ready();
+        if known && versioned {
+            self.become_ready();
         }
         if !known && is_due(&mut self.published) {
             let attributes = Some(self.about.clone());
@@ -130,10 +151,40 @@ impl Chores<'_> {
                 ClusterMemberAttrSetRequest { member_id: id, member_attributes: attributes };
             propose(self.engine, Body::ClusterMemberAttrSet, &request);
         }
-        if !versioned && shown.is_leader() && is_due(&mut self.versioned) {
+        if !versioned && alone && shown.is_leader() && is_due(&mut self.versioned) {
             let request = ClusterVersionSetRequest { ver: version::CLUSTER.into() };
             propose(self.engine, Body::ClusterVersionSet, &request);
         }
+    }
+
+    /// Clients are served once all that was acknowledged before the start is applied.
+    fn become_ready(&mut self) {
+        let engine = self.engine;
+        let caught_up = self.behind.is_some_and(|upto| engine.shown.applied() >= upto);
+        if engine.is_ready() {
+            return;
+        }
+        if engine.shown.lone() || caught_up {
+            engine.show_ready();
+        } else if self.behind.is_none() && is_due(&mut self.asked) {
+            engine.tell_member(Event::Read(CAUGHT_UP));
+        }
+    }
+
+    /// Has the log remember what is left of long leases, if that is asked for.
+    fn checkpoint_leases(&self) {
+        let engine = self.engine;
+        if !engine.shown.is_leader() {
+            return;
+        }
+        let due =
+            engine.state().leases().due_checkpoints(engine.now_ms(), CHECKPOINTS_PER_TURN_MAX);
+        if due.is_empty() {
+            return;
+        }
+        let checkpoint = |(LeaseId(id), remaining_ttl)| LeaseCheckpoint { id, remaining_ttl };
+        let checkpoints = due.into_iter().map(checkpoint).collect();
+        propose(engine, Body::LeaseCheckpoint, &LeaseCheckpointRequest { checkpoints });
     }
 
     fn revoke_expired(&self) {
@@ -161,7 +212,7 @@ pub(crate) fn raise_no_space(engine: &Engine) {
 
 /// Proposes something of this member's own. Nobody waits for the answer; whoever needs the effect
 /// looks for it in the state, and proposes again if it is not there.
-fn propose(engine: &Engine, kind: Body, request: &impl Message) {
+pub(super) fn propose(engine: &Engine, kind: Body, request: &impl Message) {
     let header = RequestHeader { id: engine.own_request_id(), ..RequestHeader::default() };
     let mut data = BytesMut::new();
     raft_request::frame_message(kind, &header, request, &mut data);

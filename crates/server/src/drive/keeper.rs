@@ -10,19 +10,20 @@
 //! dead. Neither ever stands still for the other work: each turn holds the state's lock for moments.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use member::Event;
 use member::inbox::Waited;
+use member::message::conf_state_of;
 use proto::prost::Message;
-use proto::raftpb;
 use raft::Index;
 use state::state::RELOCATIONS_PER_TURN;
 use storage::revlog::DEAD_PERCENT_USUAL;
 use storage::wal::SnapshotMark;
 
+use crate::boot;
 use crate::drive::log::LogWork;
 use crate::engine::Engine;
 
@@ -62,6 +63,7 @@ pub(crate) fn run(engine: &Arc<Engine>, saved: u64) {
                 Keeping::Stop { done } => stopped = Some(done),
             }
         }
+        let turn = engine.store_turn.lock().unwrap_or_else(PoisonError::into_inner);
         if checkpoint || stopped.is_some() {
             keeper.checkpoint();
         }
@@ -71,6 +73,7 @@ pub(crate) fn run(engine: &Arc<Engine>, saved: u64) {
         }
         keeper.prune();
         keeper.collect();
+        drop(turn);
     }
 }
 
@@ -167,16 +170,9 @@ impl Keeper<'_> {
 
 /// Raft's view of the members, as the log's mark records it.
 fn conf_state(state: &state::State) -> Vec<u8> {
-    let (learners, voters): (Vec<_>, Vec<_>) =
-        state.membership().members().partition(|member| member.is_learner);
-    let ids = |members: Vec<&proto::etcdserverpb::Member>| {
-        members.into_iter().map(|member| member.id).collect()
-    };
-    let conf_state = raftpb::ConfState {
-        voters: ids(voters),
-        learners: ids(learners),
-        auto_leave: Some(false),
-        ..raftpb::ConfState::default()
-    };
-    conf_state.encode_to_vec()
+    encode_conf_state(&boot::conf_state(state))
+}
+
+pub(crate) fn encode_conf_state(conf_state: &raft::ConfState) -> Vec<u8> {
+    conf_state_of(conf_state).encode_to_vec()
 }

@@ -1,19 +1,22 @@
 //! The member thread: raft's loop.
 //!
 //! It takes its whole inbox, steps once per event, and then does once what all those steps owe:
-//! entries go to the log thread, and (once committed) to the apply thread, in parallel; reads and
-//! refusals go back to the ports that asked.
+//! entries go to the log thread, to the other members and (once committed) to the apply thread, in
+//! parallel; reads and refusals go back to the ports that asked.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use member::inbox::Waited;
-use member::{Effects, Event, Member, Proposal, View};
+use member::{Effects, Event, Member, Proposal, ReadTicket, View};
+use raft::{Body, Snapshot};
+use storage::wal::SnapshotMark;
 
+use super::outgoing;
 use crate::api::port::PortWork;
 use crate::drive::apply::ApplyWork;
-use crate::drive::chores::Chore;
+use crate::drive::chores::{self, Chore};
 use crate::drive::log::LogWork;
 use crate::engine::Engine;
 use crate::log;
@@ -76,6 +79,8 @@ impl Driver<'_> {
                 return;
             }
             self.member.step(Event::Tick, &mut self.effects);
+            self.engine.show_progress(self.member.peers());
+            self.engine.shown.show_tick(self.engine.ms_at(now));
             self.next_tick += self.tick;
         }
         self.next_tick = self.next_tick.max(now);
@@ -91,7 +96,8 @@ impl Driver<'_> {
         if !self.engine.is_ready() {
             self.engine.tell_chores(Chore::Introduce);
         }
-        if (view.leader, view.is_leader) != (self.shown.leader, self.shown.is_leader) {
+        let of = |view: &View| (view.leader, view.is_leader.then_some(view.term));
+        if of(&view) != of(&self.shown) {
             self.leadership_changed(&view);
         }
         self.shown = view;
@@ -104,13 +110,20 @@ impl Driver<'_> {
             "leader" = log::Value::Id(view.leader),
             "term" = view.term
         );
-        self.engine.metrics.leader_changes_seen.inc();
-        self.engine.apply.push_admitted([ApplyWork::Leadership { is_leader: view.is_leader }]);
+        if view.leader != 0 {
+            self.engine.metrics.leader_changes_seen.inc();
+            self.engine.shown.show_leader_since(self.engine.now_ms());
+        }
+        let term = view.is_leader.then_some(view.term);
+        self.engine.apply.push_admitted([ApplyWork::Leadership { term }]);
     }
 
+    /// The order of duties is [`raft::Effects`]'s.
     fn perform(&mut self) {
-        let effects = &mut self.effects;
-        let raft = &mut effects.raft;
+        if let Some(snapshot) = self.effects.raft.snapshot.take() {
+            self.install(snapshot);
+        }
+        let raft = &mut self.effects.raft;
         if !raft.append.is_empty() || raft.hard_state.is_some() || raft.persist.is_some() {
             self.engine.log.push_admitted([LogWork::Append {
                 entries: std::mem::take(&mut raft.append),
@@ -118,17 +131,52 @@ impl Driver<'_> {
                 persist: raft.persist.take(),
             }]);
         }
-        if !raft.commit.is_empty() {
-            let entries = std::mem::take(&mut raft.commit);
+        self.send();
+        let effects = &mut self.effects;
+        if !effects.raft.commit.is_empty() {
+            let entries = std::mem::take(&mut effects.raft.commit);
             self.engine.apply.push_admitted([ApplyWork::Committed(entries)]);
         }
+        for node in effects.raft.snapshots_wanted.drain(..) {
+            outgoing::make(self.engine, node);
+        }
         for (ticket, result) in effects.reads.drain(..) {
-            let work = PortWork::ReadIndex { round: ticket.round, result: result.map(|i| i.0) };
-            self.engine.ports[usize::from(ticket.port)].push_admitted([work]);
+            let result = result.map(|index| index.0);
+            if ticket == chores::CAUGHT_UP {
+                self.engine.tell_chores(Chore::Applied { upto: result.ok() });
+                continue;
+            }
+            let ReadTicket { port, round } = ticket;
+            let work = PortWork::ReadIndex { round, result };
+            self.engine.ports[usize::from(port)].push_admitted([work]);
         }
         for (id, error) in effects.refused.drain(..) {
             self.engine.refuse(id, error);
         }
         effects.clear();
+    }
+
+    /// Messages leave together; a snapshot's follows its file.
+    fn send(&mut self) {
+        let messages = &mut self.effects.raft.send;
+        if messages.iter().any(|message| matches!(message.body, Body::Snapshot(_))) {
+            let is_snapshot = |m: &mut raft::Message| matches!(m.body, Body::Snapshot(_));
+            for message in messages.extract_if(.., is_snapshot) {
+                outgoing::ship(self.engine, message);
+            }
+        }
+        if !messages.is_empty() {
+            self.engine.peers().send(messages);
+        }
+    }
+
+    /// The log hears of the snapshot before the store is replaced by it: what a crash in between
+    /// leaves behind can be put in place at the next start.
+    fn install(&self, snapshot: Snapshot) {
+        let mark = SnapshotMark { index: snapshot.index.0, term: snapshot.term.0 };
+        let conf_state = super::keeper::encode_conf_state(&snapshot.conf_state);
+        let (done, marked) = std::sync::mpsc::sync_channel(1);
+        self.engine.log.push_admitted([LogWork::Mark { mark, conf_state, done }]);
+        self.engine.apply.push_admitted([ApplyWork::Install { snapshot, marked }]);
     }
 }

@@ -8,9 +8,12 @@
 pub mod apply;
 pub mod chores;
 mod compactor;
+pub(crate) mod errands;
+pub(crate) mod incoming;
 pub mod keeper;
 pub mod log;
 pub(crate) mod member;
-pub(crate) mod membership;
+pub(crate) mod outgoing;
 pub(crate) mod snapshot;
+pub(crate) mod version;
 pub mod worker;

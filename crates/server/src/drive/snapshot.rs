@@ -155,7 +155,7 @@ fn run(engine: &Engine, outlet: &Outlet) {
 }
 
 /// `None` when the process ends.
-fn gather(engine: &Engine) -> Option<Gathered> {
+pub(super) fn gather(engine: &Engine) -> Option<Gathered> {
     let mut run = engine.state().snapshot(version::STORAGE);
     while !engine.is_stopping() {
         // The lock is taken anew for each turn: the writer comes in between.

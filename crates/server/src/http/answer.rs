@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -17,12 +17,19 @@ use tokio::sync::mpsc::Receiver;
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
 
-/// The body of a response.
+/// The body of a request or response.
 #[derive(Debug)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Whole(Bytes),
     /// Lines as they come; the body ends with the sender.
     Lines(Receiver<Bytes>),
+    /// As many bytes as are `left`, of which `first` is there. A sender that ends too early cuts the
+    /// body short, and whoever reads it can tell.
+    Sized {
+        first: Bytes,
+        left: u64,
+        pieces: Receiver<Bytes>,
+    },
 }
 
 pub(super) type Answer = Response<Content>;
@@ -39,6 +46,17 @@ impl Body for Content {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Lines(lines) => lines.poll_recv(context).map(|line| Some(Ok(Frame::data(line?)))),
+            Self::Sized { left: 0, .. } => Poll::Ready(None),
+            Self::Sized { first, left, pieces } => {
+                let piece = if first.is_empty() {
+                    ready!(pieces.poll_recv(context))
+                } else {
+                    Some(std::mem::take(first))
+                };
+                let Some(piece) = piece else { return Poll::Ready(None) };
+                *left = left.saturating_sub(piece.len() as u64);
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
         }
     }
 
@@ -46,6 +64,7 @@ impl Body for Content {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Lines(_) => false,
+            Self::Sized { left, .. } => *left == 0,
         }
     }
 
@@ -53,6 +72,7 @@ impl Body for Content {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Lines(_) => SizeHint::default(),
+            Self::Sized { left, .. } => SizeHint::with_exact(*left),
         }
     }
 }

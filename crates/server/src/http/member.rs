@@ -7,6 +7,7 @@ use proto::error::Status;
 use proto::etcdserverpb::{AlarmType, RangeRequest};
 use proto::method::Method;
 use proto::prost::Message;
+use raft::{Flow, PeerStatus};
 
 use super::service::{Alarm, Progress, RaftStatus, Service, Stream, Vitals};
 use crate::api::Caller;
@@ -49,6 +50,11 @@ impl Member {
             next: last + 1,
             state: "StateReplicate",
         };
+        let others = self.engine.progress();
+        let mut progress: Vec<Progress> = others.iter().map(shown_progress).collect();
+        if shown.is_leader() {
+            progress.push(own);
+        }
         RaftStatus {
             id: identity.member_id,
             term: shown.term(),
@@ -57,9 +63,22 @@ impl Member {
             leader,
             role,
             applied: shown.applied(),
-            progress: if shown.is_leader() { vec![own] } else { Vec::new() },
+            progress,
             transferee: 0,
         }
+    }
+}
+
+fn shown_progress(peer: &PeerStatus) -> Progress {
+    Progress {
+        member: peer.id.get(),
+        matched: peer.matched.0,
+        next: peer.next.0,
+        state: match peer.flow {
+            Flow::Probe => "StateProbe",
+            Flow::Replicate => "StateReplicate",
+            Flow::Snapshot { .. } => "StateSnapshot",
+        },
     }
 }
 

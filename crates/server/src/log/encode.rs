@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Format, Level, Value, write_duration};
 
@@ -89,6 +89,13 @@ fn write_caller((path, line): (&str, u32), out: &mut Vec<u8>) {
     }
     escape(file.as_bytes(), out);
     let _ = write!(out, ":{line}");
+}
+
+/// A moment as text: `2026-11-22T15:33:36.009444Z`.
+pub(crate) fn rfc3339(at: SystemTime) -> String {
+    let mut out = Vec::new();
+    write_time(at.duration_since(UNIX_EPOCH).unwrap_or_default(), &mut out);
+    String::from_utf8(out).expect("digits and signs")
 }
 
 /// `2026-11-22T15:33:36.009444Z`

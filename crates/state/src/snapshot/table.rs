@@ -35,6 +35,7 @@ const AUTH_REVISION_FIRST: u64 = 1;
 /// All buckets but that of the keys, as of one moment.
 pub(super) struct Tables {
     applied: (u64, u64),
+    roster: Vec<(u64, bool)>,
     meta: Table,
     leases: Leases,
     alarms: Table,
@@ -52,6 +53,7 @@ impl Tables {
         let removed = state.membership.removed.iter();
         Self {
             applied: state.applied(),
+            roster: state.membership.members().map(|m| (m.id, m.is_learner)).collect(),
             meta: meta(state, storage_version),
             leases: Leases::of(state),
             alarms: alarms.iter().map(|alarm| (alarm.encode_to_vec(), Vec::new())).collect(),
@@ -65,6 +67,10 @@ impl Tables {
 
     pub(super) fn applied(&self) -> (u64, u64) {
         self.applied
+    }
+
+    pub(super) fn roster(&self) -> &[(u64, bool)] {
+        &self.roster
     }
 
     pub(super) fn buckets<'a>(&'a self, keys: &'a Records) -> Vec<Bucket<'a>> {

@@ -26,6 +26,7 @@ pub(super) fn config() -> Config {
         member_id: 0xa1,
         quota_bytes: -1,
         lease: lease::Config { ttl_min: 2, checkpoint: true, checkpoint_persist: false },
+        learners_max: 1,
         store: revlog::Config { segment_size_max: 4_096, ledger_size_min: 1_024 },
     }
 }

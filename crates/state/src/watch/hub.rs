@@ -239,6 +239,20 @@ impl Hub {
         }
     }
 
+    /// Forgets all watchers, and numbers for each shard a delivery that never comes: what has happened
+    /// meanwhile is for the history to tell.
+    pub(crate) fn forget(&mut self, shards: impl Iterator<Item = ShardId>) -> Vec<(ShardId, u64)> {
+        assert!(self.made.is_empty(), "deliveries are taken before the state is let go");
+        self.exact.clear();
+        self.ranges = Intervals::default();
+        let number = |shard| {
+            let sequence = self.sequences.entry(shard).or_insert(0);
+            *sequence += 1;
+            (shard, *sequence)
+        };
+        shards.map(number).collect()
+    }
+
     /// The number of the last delivery made for a shard.
     pub(crate) fn sequence(&self, shard: ShardId) -> u64 {
         assert!(self.made.is_empty(), "deliveries are taken before the state is let go");

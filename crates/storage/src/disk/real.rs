@@ -65,6 +65,11 @@ impl Disk for RealDisk {
         self.sync_dir(parent_of(dir))
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)?;
+        self.sync_dir(parent_of(dir))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()
     }

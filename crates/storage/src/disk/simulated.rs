@@ -20,11 +20,11 @@
 //!
 //! - After [`SimulatedDisk::crash`] or `kill`, or once a planned crash has come, every handle of
 //!   the old disk fails, with an error that [`is_crash`] knows.
-//! - A folder is durable as soon as it is made, as on the real disk.
+//! - A folder is durable as soon as it is made, and gone as soon as it is removed, as on the real disk.
 //!
 //! # Not here
 //!
-//! Hard links, removing folders, permissions, time.
+//! Hard links, permissions, time.
 
 mod content;
 mod names;
@@ -249,6 +249,10 @@ impl Disk for SimulatedDisk {
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         self.change(|world| world.names.create_dir(dir))
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.change(|world| world.names.remove_dir(dir))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -96,6 +96,16 @@ impl Names {
         Ok(())
     }
 
+    /// What was in the folder, and might have come back, is gone with it.
+    pub(super) fn remove_dir(&mut self, dir: &Path) -> io::Result<()> {
+        if !self.list(dir)?.is_empty() {
+            return Err(ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.sync(dir)?;
+        self.folders.remove(dir);
+        Ok(())
+    }
+
     pub(super) fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         if !self.is_folder(dir) {
             return Err(ErrorKind::NotFound.into());

@@ -1,14 +1,29 @@
 //! Members as JSON: the context of a conf change, in etcd's form.
 
 use bytes::Bytes;
-use member::conf_change::MembershipChange;
 use proto::etcdserverpb::Member;
 use raft::ConfChangeKind;
 use serde_json::{Map, Value, json};
-use state::membership::MemberChange;
+use state::membership::{MemberChange, Membership};
+
+use crate::conf_change::MembershipChange;
 
 /// The member as conf changes carry it.
-pub(crate) fn encode(member: &Member) -> Bytes {
+pub fn encode(member: &Member) -> Bytes {
+    json_of(member).to_string().into()
+}
+
+/// The member as JSON, as conf changes and `/members` have it.
+pub fn json_of(member: &Member) -> Value {
+    Value::Object(object(member))
+}
+
+/// Reads what [`json_of`] says.
+pub fn member_of(said: &Value) -> Member {
+    decode(said["id"].as_u64().unwrap_or_default(), said)
+}
+
+fn object(member: &Member) -> Map<String, Value> {
     let mut object = Map::new();
     object.insert("id".into(), member.id.into());
     object.insert("peerURLs".into(), json!(member.peer_urls));
@@ -21,11 +36,34 @@ pub(crate) fn encode(member: &Member) -> Bytes {
     if !member.client_urls.is_empty() {
         object.insert("clientURLs".into(), json!(member.client_urls));
     }
-    Value::Object(object).to_string().into()
+    object
+}
+
+/// The change as it is proposed; its id is for the proposer to fill in.
+pub fn propose(change: &MemberChange, membership: &Membership) -> MembershipChange {
+    let (kind, member) = match change {
+        MemberChange::Add(member) if member.is_learner => {
+            (ConfChangeKind::AddLearner, Some(encode(member)))
+        }
+        MemberChange::Add(member) => (ConfChangeKind::AddNode, Some(encode(member))),
+        MemberChange::Remove { .. } => (ConfChangeKind::RemoveNode, None),
+        MemberChange::Update { id, peer_urls } => {
+            let updated = Member { id: *id, peer_urls: peer_urls.clone(), ..Member::default() };
+            (ConfChangeKind::UpdateNode, Some(encode(&updated)))
+        }
+        MemberChange::Promote { id } => {
+            let known = membership.member(*id).cloned().unwrap_or_default();
+            let mut promoted = object(&Member { is_learner: false, ..known });
+            promoted.insert("isPromote".into(), true.into());
+            (ConfChangeKind::AddNode, Some(Value::Object(promoted).to_string().into()))
+        }
+    };
+    let context = member.unwrap_or_default();
+    MembershipChange { id: 0, kind, node_id: change.id(), context }
 }
 
 /// What a change says about the members; `None` if it says nothing that can be understood.
-pub(crate) fn meaning(change: &MembershipChange) -> Option<MemberChange> {
+pub fn meaning(change: &MembershipChange) -> Option<MemberChange> {
     let id = change.node_id;
     if change.kind == ConfChangeKind::RemoveNode {
         return Some(MemberChange::Remove { id });

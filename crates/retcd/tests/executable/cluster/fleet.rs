@@ -1,0 +1,238 @@
+//! Several members, each a process of its own.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use proto::Method;
+use proto::etcdserverpb::{
+    HashKvRequest, HashKvResponse, MemberListRequest, MemberListResponse, StatusRequest,
+    StatusResponse,
+};
+
+use crate::support::client::Client;
+use crate::support::eventually;
+use crate::support::process::{Home, Server, retcd};
+
+/// Elections are quick, so that tests are; and logs are cut often.
+const FLAGS: &[&str] = &[
+    "--heartbeat-interval=50",
+    "--election-timeout=500",
+    "--snapshot-count=500",
+    "--snapshot-catchup-entries=100",
+    "--log-format=console",
+];
+
+/// As the flags have it.
+pub(super) const ELECTION_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// One seat in the cluster.
+pub(super) struct Seat {
+    pub(super) home: Home,
+    pub(super) name: String,
+    pub(super) server: Option<Server>,
+    paused: bool,
+    /// What to say of the cluster when it starts for the first time.
+    initial_cluster: String,
+    initial_state: &'static str,
+}
+
+impl Seat {
+    fn command(&self) -> Command {
+        let (client, peer) = (self.home.client_url(), self.home.peer_url());
+        let mut command = retcd();
+        command
+            .arg(format!("--name={}", self.name))
+            .arg("--data-dir")
+            .arg(self.home.data())
+            .arg(format!("--listen-client-urls={client}"))
+            .arg(format!("--advertise-client-urls={client}"))
+            .arg(format!("--listen-peer-urls={peer}"))
+            .arg(format!("--initial-advertise-peer-urls={peer}"))
+            .arg(format!("--initial-cluster={}", self.initial_cluster))
+            .arg(format!("--initial-cluster-state={}", self.initial_state))
+            .args(FLAGS);
+        command
+    }
+
+    pub(super) fn start(&mut self) {
+        assert!(self.server.is_none(), "{} runs already", self.name);
+        self.server = Some(self.home.run(self.command()));
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.running().kill();
+    }
+
+    fn is_down(&self) -> bool {
+        self.server.is_none() || self.paused
+    }
+
+    /// Stops it in its tracks: it neither ends nor notices.
+    pub(super) fn pause(&mut self) {
+        self.paused = true;
+        self.signal(libc::SIGSTOP);
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.paused = false;
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&self, number: i32) {
+        self.server.as_ref().expect("a running member").signal(number);
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(super) async fn stop(&mut self) {
+        let mut server = self.running();
+        server.signal(libc::SIGTERM);
+        server.ended().await;
+    }
+
+    fn running(&mut self) -> Server {
+        self.server.take().expect("a running member")
+    }
+
+    pub(super) fn lose_data(&mut self) {
+        fs::remove_dir_all(self.home.data()).expect("a data folder");
+    }
+
+    pub(super) async fn connect(&self) -> Option<Client> {
+        Client::connect(self.home.client_port).await.ok()
+    }
+
+    pub(super) async fn status(&self) -> Option<StatusResponse> {
+        let client = self.connect().await?;
+        client.call(Method::Status, &StatusRequest::default()).await.ok()
+    }
+}
+
+/// The cluster.
+pub(super) struct Fleet {
+    pub(super) seats: Vec<Seat>,
+}
+
+impl Fleet {
+    /// Founds a cluster of `n` members and waits until all of them serve.
+    pub(super) async fn found(name: &str, n: usize) -> Self {
+        let homes: Vec<Home> = (0..n).map(|_| Home::new(name)).collect();
+        let named = |(n, home): (usize, &Home)| format!("m{n}={}", home.peer_url());
+        let cluster: Vec<String> = homes.iter().enumerate().map(named).collect();
+        let initial_cluster = cluster.join(",");
+        let seat = |(n, home)| Seat {
+            home,
+            name: format!("m{n}"),
+            server: None,
+            paused: false,
+            initial_cluster: initial_cluster.clone(),
+            initial_state: "new",
+        };
+        let mut fleet = Self { seats: homes.into_iter().enumerate().map(seat).collect() };
+        for seat in &mut fleet.seats {
+            seat.start();
+        }
+        fleet.all_serve().await;
+        fleet
+    }
+
+    /// Adds a seat for a member that the cluster has been told of.
+    pub(super) fn add_seat(&mut self, home: Home, name: &str) -> &mut Seat {
+        let others =
+            self.seats.iter().map(|seat| format!("{}={}", seat.name, seat.home.peer_url()));
+        let mut cluster: Vec<String> = others.collect();
+        cluster.push(format!("{name}={}", home.peer_url()));
+        let initial_cluster = cluster.join(",");
+        let name = name.to_owned();
+        self.seats.push(Seat {
+            home,
+            name,
+            server: None,
+            paused: false,
+            initial_cluster,
+            initial_state: "existing",
+        });
+        self.seats.last_mut().expect("the new one")
+    }
+
+    pub(super) fn ports(&self) -> Vec<u16> {
+        self.seats.iter().map(|seat| seat.home.client_port).collect()
+    }
+
+    /// Waits until every running member answers a linearizable read.
+    pub(super) async fn all_serve(&mut self) {
+        for seat in &mut self.seats {
+            if let Some(server) = &mut seat.server {
+                server.ready().await;
+            }
+        }
+    }
+
+    /// Where the leader sits, once all running members agree on it.
+    pub(super) async fn leader(&self) -> usize {
+        eventually("a leader all agree on", async || {
+            let mut leaders = Vec::new();
+            let mut ids = Vec::new();
+            for seat in &self.seats {
+                if seat.server.is_none() {
+                    ids.push(0);
+                    continue;
+                }
+                let status = seat.status().await?;
+                leaders.push(status.leader);
+                ids.push(status.header?.member_id);
+            }
+            let leader = *leaders.first()?;
+            let agreed = leader != 0 && leaders.iter().all(|other| *other == leader);
+            ids.iter().position(|id| agreed && *id == leader)
+        })
+        .await
+    }
+
+    /// Waits until somebody running leads who is not `before`.
+    pub(super) async fn failover(&self, before: u64) -> Duration {
+        let start = Instant::now();
+        eventually("another leader", async || {
+            for seat in self.seats.iter().filter(|seat| !seat.is_down()) {
+                let leader = seat.status().await.map_or(0, |status| status.leader);
+                if leader != 0 && leader != before {
+                    return Some(());
+                }
+            }
+            None
+        })
+        .await;
+        start.elapsed()
+    }
+
+    /// Waits until all running members have the same head, and finds their hashes equal.
+    pub(super) async fn agree(&self) {
+        eventually("equal hashes", async || {
+            let mut hashes = Vec::new();
+            for seat in self.seats.iter().filter(|seat| seat.server.is_some()) {
+                let client = seat.connect().await?;
+                let request = HashKvRequest { revision: 0 };
+                let answer: HashKvResponse = client.call(Method::HashKV, &request).await.ok()?;
+                hashes.push((answer.hash_revision, answer.hash));
+            }
+            let first = *hashes.first()?;
+            let at_rest = hashes.iter().all(|(revision, _)| *revision == first.0);
+            if at_rest {
+                assert!(hashes.iter().all(|hash| *hash == first), "members differ: {hashes:?}");
+            }
+            at_rest.then_some(())
+        })
+        .await;
+    }
+
+    pub(super) async fn members(&self, at: usize) -> MemberListResponse {
+        let client = self.seats[at].connect().await.expect("a running member");
+        let request = MemberListRequest { linearizable: true };
+        client.call(Method::MemberList, &request).await.expect("a list")
+    }
+
+    pub(super) async fn id(&self, at: usize) -> u64 {
+        let status = self.seats[at].status().await.expect("a running member");
+        status.header.expect("a header").member_id
+    }
+}

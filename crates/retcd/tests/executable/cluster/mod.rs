@@ -1,0 +1,259 @@
+//! Several members as one store: they are killed, paused, wiped and replaced while clients work.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `fleet` | the processes |
+//! | `load` | clients that remember what they asked for and were told |
+//! | `verdict` | whether all of that can be true |
+//!
+//! `CLUSTER_ROUNDS=n` sets how often a member is killed; `SEED=n` replays the choices, though not the
+//! machine's moods.
+
+mod fleet;
+mod load;
+mod verdict;
+
+use std::env;
+use std::time::Duration;
+
+use proto::Method;
+use proto::etcdserverpb::{
+    MemberAddRequest, MemberAddResponse, MemberRemoveRequest, MemberRemoveResponse,
+    MoveLeaderRequest, MoveLeaderResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+};
+use stdx::generate::each_seed_of;
+
+use self::fleet::{ELECTION_TIMEOUT, Fleet};
+use self::load::Load;
+use super::support::client::{Client, Failure};
+use super::support::process::Home;
+use super::support::{block_on, eventually};
+
+const CLIENTS: u64 = 8;
+const ROUNDS_DEFAULT: usize = 6;
+/// Requests answered between two faults.
+const ANSWERED_PER_ROUND: u64 = 300;
+
+fn rounds() -> usize {
+    env::var("CLUSTER_ROUNDS").ok().map_or(ROUNDS_DEFAULT, |n| {
+        n.parse().unwrap_or_else(|_| panic!("CLUSTER_ROUNDS={n} is not a number"))
+    })
+}
+
+/// Waits until the clients have been answered `n` more times.
+async fn answered(load: &Load, n: u64) {
+    let before = load.n_told();
+    eventually("answers", async || (load.n_told() >= before + n).then_some(())).await;
+}
+
+/// Ends the load and finds that all of it was true, at every member.
+async fn settle(fleet: &Fleet, load: Load) -> usize {
+    let done = load.end().await;
+    fleet.agree().await;
+    let mut n = 0;
+    for seat in fleet.seats.iter().filter(|seat| seat.server.is_some()) {
+        let client = seat.connect().await.expect("a running member");
+        let head = head(&client).await;
+        n = verdict::judge(&verdict::history(&client, head).await, &done);
+    }
+    n
+}
+
+async fn head(client: &Client) -> i64 {
+    let request = RangeRequest { key: "\0".into(), ..RangeRequest::default() };
+    let answer: RangeResponse = client.call(Method::Range, &request).await.expect("an answer");
+    answer.header.expect("a header").revision
+}
+
+async fn put(client: &Client, key: u64, value: u64) -> Result<PutResponse, Failure> {
+    let request = PutRequest {
+        key: key.to_be_bytes().to_vec().into(),
+        value: value.to_be_bytes().to_vec().into(),
+        ..PutRequest::default()
+    };
+    client.call(Method::Put, &request).await
+}
+
+#[test]
+fn any_member_takes_writes_and_every_member_shows_them() {
+    block_on(async {
+        let fleet = Fleet::found("three", 3).await;
+        for at in 0..3 {
+            let client = fleet.seats[at].connect().await.expect("a member");
+            put(&client, at as u64, 7).await.expect("a write");
+            for other in &fleet.seats {
+                let client = other.connect().await.expect("a member");
+                assert_eq!(head(&client).await, 2 + at as i64, "written at {at}");
+            }
+        }
+        let members = fleet.members(1).await.members;
+        assert!(members.iter().all(|member| member.client_urls.len() == 1), "{members:?}");
+        fleet.agree().await;
+    });
+}
+
+#[test]
+fn a_minority_killed_over_and_over_loses_nothing_and_serves_nothing_stale() {
+    each_seed_of(1, |g| {
+        block_on(async {
+            let n_members = if g.chance(50) { 3 } else { 5 };
+            let mut fleet = Fleet::found("minority", n_members).await;
+            let load = Load::begin(CLIENTS, g.number(), &fleet.ports());
+            for _ in 0..rounds() {
+                answered(&load, g.below(ANSWERED_PER_ROUND)).await;
+                let n_killed = 1 + g.below(n_members as u64 / 2) as usize;
+                let first = g.below(n_members as u64) as usize;
+                let killed: Vec<usize> = (0..n_killed).map(|n| (first + n) % n_members).collect();
+                for &at in &killed {
+                    fleet.seats[at].kill();
+                }
+                answered(&load, g.below(ANSWERED_PER_ROUND)).await;
+                for &at in &killed {
+                    fleet.seats[at].start();
+                }
+                fleet.all_serve().await;
+            }
+            answered(&load, ANSWERED_PER_ROUND).await;
+            assert!(settle(&fleet, load).await > 0);
+        });
+    });
+}
+
+#[test]
+fn a_leader_that_was_paused_acknowledges_and_shows_nothing_of_its_own() {
+    block_on(async {
+        let mut fleet = Fleet::found("paused", 3).await;
+        let load = Load::begin(CLIENTS, 1, &fleet.ports());
+        for _ in 0..2 {
+            answered(&load, 100).await;
+            let at = fleet.leader().await;
+            let id = fleet.id(at).await;
+            fleet.seats[at].pause();
+            fleet.failover(id).await;
+            fleet.seats[at].resume();
+            fleet.all_serve().await;
+        }
+        answered(&load, 100).await;
+        settle(&fleet, load).await;
+    });
+}
+
+#[test]
+fn a_rolling_restart_is_hardly_noticed() {
+    block_on(async {
+        let mut fleet = Fleet::found("rolling", 3).await;
+        let load = Load::begin(CLIENTS, 2, &fleet.ports());
+        for at in 0..3 {
+            answered(&load, 100).await;
+            fleet.seats[at].stop().await;
+            answered(&load, 100).await;
+            fleet.seats[at].start();
+            fleet.all_serve().await;
+        }
+        settle(&fleet, load).await;
+    });
+}
+
+#[test]
+fn a_wiped_member_is_replaced_and_catches_up_from_a_snapshot() {
+    block_on(async {
+        let mut fleet = Fleet::found("wiped", 3).await;
+        let load = Load::begin(CLIENTS, 3, &fleet.ports());
+        // More than the log keeps for those who are behind.
+        answered(&load, 3000).await;
+        let id = fleet.id(0).await;
+        fleet.seats[0].kill();
+        fleet.seats[0].lose_data();
+        let client = fleet.seats[1].connect().await.expect("a member");
+        let remove = MemberRemoveRequest { id };
+        let answer: MemberRemoveResponse = eventually("the removal", async || {
+            // Refused until the others have noticed that it is gone.
+            client.call(Method::MemberRemove, &remove).await.ok()
+        })
+        .await;
+        assert_eq!(answer.members.len(), 2);
+        drop(fleet.seats.remove(0));
+        let home = Home::new("wiped");
+        let request = MemberAddRequest { peer_urls: vec![home.peer_url()], is_learner: false };
+        let added: MemberAddResponse = eventually("the new member's seat", async || {
+            // Refused while those who are left have not known each other for long enough.
+            client.call(Method::MemberAdd, &request).await.ok()
+        })
+        .await;
+        assert_eq!(added.members.len(), 3);
+        fleet.add_seat(home, "new").start();
+        fleet.all_serve().await;
+        answered(&load, 100).await;
+        settle(&fleet, load).await;
+    });
+}
+
+#[test]
+fn a_removed_member_ends_by_itself() {
+    block_on(async {
+        let mut fleet = Fleet::found("removed", 3).await;
+        let client = fleet.seats[1].connect().await.expect("a member");
+        let id = fleet.id(0).await;
+        eventually("the removal", async || {
+            let request = MemberRemoveRequest { id };
+            client.call::<MemberRemoveResponse>(Method::MemberRemove, &request).await.ok()
+        })
+        .await;
+        let mut removed = fleet.seats.remove(0);
+        let status = removed.server.as_mut().expect("it ran").ended().await;
+        assert!(status.success(), "{status}");
+        fleet.agree().await;
+    });
+}
+
+#[test]
+fn leadership_moves_when_it_is_asked_to() {
+    block_on(async {
+        let fleet = Fleet::found("moved", 3).await;
+        let at = fleet.leader().await;
+        let target_id = fleet.id((at + 1) % 3).await;
+        let client = fleet.seats[at].connect().await.expect("a member");
+        let request = MoveLeaderRequest { target_id };
+        client.call::<MoveLeaderResponse>(Method::MoveLeader, &request).await.expect("a move");
+        assert_eq!(fleet.leader().await, (at + 1) % 3);
+    });
+}
+
+/// Half of all failovers are over before twice the election timeout.
+#[test]
+fn a_killed_leader_is_soon_replaced() {
+    block_on(async {
+        let mut fleet = Fleet::found("failover", 3).await;
+        let mut took = Vec::new();
+        for _ in 0..5 {
+            let at = fleet.leader().await;
+            let id = fleet.id(at).await;
+            fleet.seats[at].kill();
+            took.push(fleet.failover(id).await);
+            fleet.seats[at].start();
+            fleet.all_serve().await;
+        }
+        took.sort();
+        assert!(took[2] < 2 * ELECTION_TIMEOUT, "{took:?}");
+    });
+}
+
+/// What the table in docs/operations.md says.
+#[test]
+fn an_even_cluster_needs_more_than_half_and_recovers_when_it_has_it() {
+    for n_members in [2, 4] {
+        block_on(async {
+            let mut fleet = Fleet::found("even", n_members).await;
+            let half = n_members / 2;
+            for seat in &mut fleet.seats[..half] {
+                seat.kill();
+            }
+            let left = fleet.seats[half].connect().await.expect("a member");
+            let write = tokio::time::timeout(Duration::from_secs(2), put(&left, 1, 1)).await;
+            assert!(!matches!(write, Ok(Ok(_))), "half of {n_members} wrote: {write:?}");
+            fleet.seats[0].start();
+            fleet.all_serve().await;
+            put(&left, 2, 2).await.expect("a quorum again");
+        });
+    }
+}
