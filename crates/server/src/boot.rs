@@ -20,7 +20,7 @@ use proto::prost::Message;
 use raft::{ConfState, Entry, EntryId, EntryKind, HardState, Index, Node, NodeId, Recovered, Term};
 use state::{State, lease};
 use storage::disk::{Disk, RealDisk};
-use storage::revlog;
+use storage::revlog::{self, Hurry};
 use storage::wal::{self, EntryRef, OpenError, SnapshotMark, Wal};
 
 use crate::config::{Config, Gate, Quota};
@@ -72,7 +72,7 @@ pub(crate) fn boot(config: &Config, logger: &Logger) -> Result<Booted, StartErro
     };
     if state.is_new() {
         // From now on a log that is gone is missed.
-        state.checkpoint().commit().map_err(|e| StartError(e.to_string()))?;
+        state.checkpoint().commit(&mut Hurry).map_err(|e| StartError(e.to_string()))?;
     }
     let Remembered { wal, cluster_id, member_id, hard_state, entries } = remembered;
     state.identify(cluster_id, member_id);

@@ -12,5 +12,6 @@ pub mod keeper;
 pub mod log;
 pub(crate) mod member;
 pub(crate) mod membership;
+mod pace;
 pub(crate) mod snapshot;
 pub mod worker;

@@ -13,6 +13,7 @@ use proto::prost::Message;
 use proto::raft_request::Body;
 use stdx::Generator;
 use stdx::generate::each_seed_of;
+use storage::revlog::Hurry;
 
 use super::world::World;
 use crate::Stop;
@@ -311,7 +312,7 @@ fn whatever_the_disk_forgets_the_log_brings_back() {
                     }
                 }
                 2 | 3 => {
-                    if world.state.checkpoint().commit().is_err() {
+                    if world.state.checkpoint().commit(&mut Hurry).is_err() {
                         world.crash();
                     }
                 }
@@ -335,7 +336,7 @@ fn whatever_the_disk_forgets_the_log_brings_back() {
 /// False if the disk failed.
 fn collect(world: &mut World) -> bool {
     let Some(victim) = world.state.victim(1) else { return true };
-    let Ok(mut collected) = victim.run() else { return false };
+    let Ok(mut collected) = victim.run(&mut Hurry) else { return false };
     world.state.adopt(&collected);
     loop {
         match collected.next(3) {
