@@ -23,13 +23,14 @@ use state::{State, Stop};
 
 use super::buffer::Buffers;
 pub(crate) use super::decode::decode;
+use super::long::LongAnswer;
 use super::reads::Reads;
 use super::served::Served;
 use super::task::Tasks;
 use super::waiting::{Waiter, Waiting};
 use super::watch::{WatchStream, Watches};
 use super::{
-    Caller, Input, Outlet, ReplyTo, cluster, downgrade, election, health, kv, lease, lock,
+    Caller, Input, Outlet, ReplyTo, cluster, downgrade, election, health, kv, lease, lock, long,
     maintenance, watch,
 };
 use crate::drive::chores;
@@ -74,6 +75,7 @@ pub(crate) enum Handler {
     Watch(WatchStream),
     KeepAlive,
     RangeStream(kv::RowStream),
+    LongAnswer(LongAnswer),
     Snapshot(maintenance::SnapshotStream),
     /// Never ends by itself: only its caller going ends it.
     Health,
@@ -87,13 +89,15 @@ pub struct Port {
     pub(crate) tasks: Tasks,
     pub(crate) reads: Reads,
     pub(crate) watches: Watches,
+    /// Long answers whose turn it is.
+    pub(crate) long: Vec<ReplyTo>,
     waiting: Waiting,
     /// Calls for a physical compaction, and those of them that are applied but not carried out.
     pub(crate) physical: BTreeSet<ReplyTo>,
     compacting: Vec<(ReplyTo, Bytes)>,
     proposals: Vec<Proposal>,
     frames: BytesMut,
-    answers: Buffers,
+    pub(crate) answers: Buffers,
 }
 
 /// One turn of a port: the state, locked at most once, and where answers go.
@@ -141,6 +145,7 @@ impl Port {
             tasks: Tasks::new(),
             reads: Reads::default(),
             watches: Watches::default(),
+            long: Vec::new(),
             waiting,
             physical: BTreeSet::new(),
             compacting: Vec::new(),
@@ -165,6 +170,7 @@ impl Port {
             }
         }
         watch::pump(self, &mut turn);
+        long::pump(self, &mut turn);
         turn.end();
         drop(routed);
         self.depart(outlet);
@@ -303,7 +309,13 @@ impl Port {
         match self.handlers.get_mut(&to) {
             Some(Handler::KeepAlive) => lease::keep_alive(turn, to, body),
             Some(Handler::Watch(_)) => watch::message(self, turn, to, body),
-            Some(Handler::RangeStream(_) | Handler::Snapshot(_) | Handler::Health) | None => Ok(()),
+            Some(
+                Handler::RangeStream(_)
+                | Handler::LongAnswer(_)
+                | Handler::Snapshot(_)
+                | Handler::Health,
+            )
+            | None => Ok(()),
         }
     }
 
@@ -336,6 +348,10 @@ impl Port {
         let done = match self.handlers.get_mut(&to) {
             Some(Handler::Watch(_)) => {
                 watch::wake(self, to);
+                false
+            }
+            Some(Handler::LongAnswer(_)) => {
+                long::wake(self, to);
                 false
             }
             Some(Handler::RangeStream(stream)) => stream.pump(turn, to)?,
@@ -541,7 +557,7 @@ impl Port {
 
     /// Whether another turn has something to do without anybody asking for it.
     pub fn has_work(&self) -> bool {
-        self.watches.is_behind()
+        self.watches.is_behind() || !self.long.is_empty()
     }
 
     /// Calls under way, for a front end that wants to end in peace.

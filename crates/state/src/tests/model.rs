@@ -16,7 +16,7 @@ use stdx::generate::each_seed_of;
 use storage::revlog::Hurry;
 
 use super::world::World;
-use crate::Stop;
+use crate::{Stop, Turn};
 
 pub(super) type Map = BTreeMap<Bytes, KeyValue>;
 
@@ -267,6 +267,24 @@ fn check_range(world: &World, model: &Model, request: &RangeRequest) {
         (Err(Stop::Refused(_)), None) => {}
         (found, expected) => panic!("{request:?}: {found:?}, not {expected:?}"),
     }
+    check_in_turns(world, request, &out);
+}
+
+/// In turns, the answer is the same to the byte, and as long as was measured.
+fn check_in_turns(world: &World, request: &RangeRequest, expected: &[u8]) {
+    let Some(mut range) = world.state.long_range(request.clone()) else { return };
+    let len = loop {
+        match world.state.measure(&mut range) {
+            Ok(Some(len)) => break len,
+            Ok(None) => {}
+            Err(Stop::Refused(_)) => return assert!(expected.is_empty(), "{request:?}"),
+            Err(fatal) => panic!("{request:?}: {fatal:?}"),
+        }
+    };
+    let mut out = Vec::new();
+    while world.state.write_piece(&mut range, 100, &mut out).expect("rows") == Turn::More {}
+    assert!(out == expected, "{request:?}");
+    assert_eq!(len, expected.len() as u64);
 }
 
 #[test]
