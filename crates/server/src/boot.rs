@@ -24,7 +24,7 @@ use state::restore::{self, RestoreError};
 use state::state::OpenError;
 use state::{State, lease};
 use storage::disk::{Disk, RealDisk};
-use storage::revlog;
+use storage::revlog::{self, Hurry};
 use storage::wal::{self, SnapshotMark, Wal};
 
 use crate::config::{Config, Gate, Quota};
@@ -84,7 +84,7 @@ pub(crate) fn boot(config: &Config, logger: &Logger) -> Result<Booted, StartErro
     };
     if state.is_new() {
         // From now on a log that is gone is missed.
-        state.checkpoint().commit().map_err(|e| StartError(e.to_string()))?;
+        state.checkpoint().commit(&mut Hurry).map_err(|e| StartError(e.to_string()))?;
     }
     let Remembered { wal, cluster_id, member_id, hard_state, entries, others } = remembered;
     if state.membership().is_removed(member_id) {

@@ -18,15 +18,14 @@ use proto::method::Method;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use crate::api::port::{Port, PortWork};
-use crate::api::{Caller, Input, Outlet, ReplyTo};
+use crate::api::whole::Whole;
+use crate::api::{Caller, Input, Outlet, ROOM, ReplyTo};
 use crate::engine::Engine;
 
 /// Messages one call may have waiting for its task.
 const MESSAGES_MAX: usize = 64;
 /// Of these, places kept free: a stream may send once more before it asks, and has to end.
 const RESERVE: usize = 2;
-/// What a stream is told of its room while its channel has a place.
-const ROOM: usize = 1 << 20;
 /// How long the thread sleeps when nothing comes in: deadlines are looked at this often.
 const IDLE: Duration = Duration::from_millis(100);
 
@@ -201,7 +200,11 @@ fn run(inbox: &Inbox<PortWork>, mut port: Port) {
     let mut arrived = VecDeque::new();
     let mut work = VecDeque::new();
     let mut inputs = Vec::new();
-    while inbox.wait(IDLE) != Waited::Closed {
+    loop {
+        let wait = if port.has_work() { Duration::ZERO } else { IDLE };
+        if inbox.wait(wait) == Waited::Closed {
+            return;
+        }
         inbox.take(&mut arrived);
         for item in arrived.drain(..) {
             if let PortWork::Local(input) = item {
@@ -218,6 +221,8 @@ fn run(inbox: &Inbox<PortWork>, mut port: Port) {
 #[derive(Default)]
 struct Calls {
     callers: HashMap<ReplyTo, Waiting>,
+    /// Messages that have not come to their end.
+    partial: HashMap<ReplyTo, Whole>,
 }
 
 impl Calls {
@@ -232,6 +237,7 @@ impl Calls {
             LocalInput::More(input) => {
                 if let Input::Gone { to } = &input {
                     self.callers.remove(to);
+                    self.partial.remove(to);
                 }
                 Some(input)
             }
@@ -257,7 +263,20 @@ impl Outlet for Calls {
         self.send(to, Answer::Message(message));
     }
 
+    fn begin(&mut self, to: ReplyTo, len: u32) {
+        if self.callers.contains_key(&to) {
+            self.partial.insert(to, Whole::new(len));
+        }
+    }
+
+    fn part(&mut self, to: ReplyTo, part: Bytes) {
+        if let Some(message) = self.partial.get_mut(&to).and_then(|whole| whole.push(&part)) {
+            self.send(to, Answer::Message(message));
+        }
+    }
+
     fn finish(&mut self, to: ReplyTo, result: Result<(), Status>) {
+        self.partial.remove(&to);
         self.send(to, Answer::End(result));
         self.callers.remove(&to);
     }

@@ -42,6 +42,8 @@ const ROOM: usize = 1 << 20;
 struct Heard {
     messages: HashMap<ReplyTo, VecDeque<Bytes>>,
     ends: HashMap<ReplyTo, Result<(), Status>>,
+    /// Messages that came in parts so far, with their lengths.
+    partial: HashMap<ReplyTo, (usize, Vec<u8>)>,
 }
 
 impl Outlet for Heard {
@@ -52,6 +54,20 @@ impl Outlet for Heard {
 
     fn message(&mut self, to: ReplyTo, message: Bytes) {
         self.messages.entry(to).or_default().push_back(message);
+    }
+
+    fn begin(&mut self, to: ReplyTo, len: u32) {
+        self.partial.insert(to, (len as usize, Vec::new()));
+    }
+
+    fn part(&mut self, to: ReplyTo, part: Bytes) {
+        let (len, message) = self.partial.get_mut(&to).expect("a message was begun");
+        message.extend_from_slice(&part);
+        assert!(message.len() <= *len, "no more than was announced");
+        if message.len() == *len {
+            let (_, message) = self.partial.remove(&to).expect("it is there");
+            self.message(to, message.into());
+        }
     }
 
     fn finish(&mut self, to: ReplyTo, result: Result<(), Status>) {

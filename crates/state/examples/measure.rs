@@ -14,7 +14,7 @@ use proto::raft_request::{self, Body};
 use state::lease::{LeaseId, Renewal};
 use state::{Config, State, lease};
 use storage::disk::real::RealDisk;
-use storage::revlog;
+use storage::revlog::{self, Hurry};
 
 fn config() -> Config {
     Config {
@@ -87,7 +87,7 @@ fn main() {
     report.done("put, new keys", n);
     let _ = writeln!(io::stdout(), "{:34} {} bytes a key", "memory", (resident() - before) / n);
     report.began = busy();
-    state.checkpoint().commit().expect("a disk that works");
+    state.checkpoint().commit(&mut Hurry).expect("a disk that works");
     report.done("checkpoint", 1);
     reads(&state, n, &mut report);
     leases(&mut state, n, &mut report);

@@ -47,6 +47,8 @@ pub use self::apply::Outcome;
 pub use self::fault::{Fatal, Stop};
 pub use self::mvcc::check;
 pub use self::mvcc::hash::{HashJob, HashRun, HashTurn, KvHash};
+pub use self::mvcc::long::LongRange;
+pub use self::mvcc::range::Fit;
 pub use self::mvcc::stream::{RangeStream, Turn};
 pub use self::snapshot::{File, Gathered, Snapshot, SnapshotRun, Unwritten};
 pub use self::state::{Config, State};

@@ -25,6 +25,7 @@ pub(crate) mod compaction;
 pub(crate) mod hash;
 pub(crate) mod history;
 pub(crate) mod index;
+pub(crate) mod long;
 pub(crate) mod range;
 pub(crate) mod recent;
 pub(crate) mod stream;

@@ -30,7 +30,7 @@ use proto::prost::Message;
 use serde_json::Value;
 use storage::bolt::reader::{BoltError, Reader};
 use storage::disk::Disk;
-use storage::revlog::{self, Mark, Meta, Revision, Revlog};
+use storage::revlog::{self, Hurry, Mark, Meta, Revision, Revlog};
 
 use crate::State;
 use crate::state::{Config, OpenError, table};
@@ -162,7 +162,7 @@ pub fn build(
     let head = copy_records(&reader, &mut log)?;
     copy_tables(&reader, &mut log)?;
     let mark = mark(&reader, head)?;
-    log.checkpoint(mark).commit()?;
+    log.checkpoint(mark).commit(&mut Hurry)?;
     drop(log);
     State::open(Arc::clone(disk), &dir, config).map_err(RestoreError::Store)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use storage::disk::RealDisk;
-use storage::revlog::{Config, Mark, Meta, OpenError, Place, Revision, Revlog};
+use storage::revlog::{Config, Hurry, Mark, Meta, OpenError, Place, Revision, Revlog};
 
 const VALUE_SIZE: usize = 256;
 const RECORDS_DEFAULT: usize = 1_000_000;
@@ -56,13 +56,13 @@ fn append(log: &mut Revlog, n: usize) -> Result<Vec<(Place, u32)>, Box<dyn std::
         places.push((log.append(&meta, &key, &key_value)?, key_value.len() as u32));
         if i % CHECKPOINT_INTERVAL == CHECKPOINT_INTERVAL - 1 {
             let pause = Processor::now();
-            log.checkpoint(mark(main)).commit()?;
+            log.checkpoint(mark(main)).commit(&mut Hurry)?;
             in_checkpoints += pause.elapsed();
         }
     }
     report("append, encoding and checkpoints included", start, n)?;
     report("append and encoding", Processor(start.0 + in_checkpoints), n)?;
-    log.checkpoint(mark(n as i64 + 1)).commit()?;
+    log.checkpoint(mark(n as i64 + 1)).commit(&mut Hurry)?;
     Ok(places)
 }
 
@@ -128,11 +128,11 @@ fn collect(log: &mut Revlog, places: Vec<(Place, u32)>) -> Result<(), Box<dyn st
     }
     report("dead", start, n as usize)?;
     log.roll()?;
-    log.checkpoint(mark(n + 1)).commit()?;
+    log.checkpoint(mark(n + 1)).commit(&mut Hurry)?;
     let start = Processor::now();
     let mut n_copied = 0;
     while let Some(victim) = log.victim(storage::revlog::DEAD_PERCENT_USUAL) {
-        let mut collected = victim.run()?;
+        let mut collected = victim.run(&mut Hurry)?;
         log.adopt(&collected);
         loop {
             let relocations = collected.next(1000)?;
@@ -142,7 +142,7 @@ fn collect(log: &mut Revlog, places: Vec<(Place, u32)>) -> Result<(), Box<dyn st
             }
         }
         log.release(collected);
-        log.checkpoint(mark(n + 1)).commit()?;
+        log.checkpoint(mark(n + 1)).commit(&mut Hurry)?;
     }
     report("collect, for each copy", start, n_copied)
 }

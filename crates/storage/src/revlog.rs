@@ -46,6 +46,7 @@ mod collect;
 mod error;
 mod footer;
 mod ledger;
+mod pace;
 mod record;
 mod recover;
 mod scan;
@@ -65,6 +66,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use self::checkpoint::Checkpoint;
 pub use self::collect::{Collected, DEAD_PERCENT_USUAL, Relocation, Victim};
 pub use self::error::{Fatal, OpenError};
+pub use self::pace::{Hurry, Pace};
 pub use self::record::{Meta, Place, Revision};
 pub use self::recover::{Entries, Recovered};
 

@@ -2,12 +2,14 @@
 //!
 //! | module | asks |
 //! |---|---|
+//! | [`bounds`] | does a client that asks for much, or never reads, cost others memory or time? |
 //! | [`cluster`] | do several members stay one store, whatever happens to some of them? |
 //! | [`crash`] | does `kill -9`, at whatever moment, lose or invent anything? |
 //! | [`cli`] | does every bad start end in one clear line, and every good one in peace? |
 //! | [`etcdctl`] | does stock etcdctl get the answers it gets from etcd? |
 //! | [`support`] | a server process, a client of it, and patience with a limit |
 
+mod bounds;
 mod cli;
 mod cluster;
 mod crash;

@@ -6,10 +6,10 @@ use proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
 };
 use proto::raft_request::Body;
-use state::check;
+use state::{Fit, check};
 
-use super::ReplyTo;
 use super::port::{Call, Handler, Port, Turn, decode};
+use super::{ReplyTo, long};
 
 pub(super) fn range(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<(), Status> {
     let request: RangeRequest = decode(&call.body)?;
@@ -38,10 +38,17 @@ fn answer_range(
     if !request.range_end.is_empty() && turn.outlet.room(call.to) == 0 {
         return port.reads.park(call).map_err(Status::from);
     }
-    let result = port.answer(turn, call.to, |state, out| state.range(request, out));
-    turn.served.ranges[usize::from(result.is_ok())] += 1;
     turn.served.range_ops += 1;
-    result
+    let engine = turn.engine;
+    let written = turn.state().range_within(request, long::LONG, port.answers.begin());
+    let result = engine.refusal_of(written);
+    if let Ok(Fit::TooLong) = result {
+        let range = turn.state().long_range(request.clone());
+        long::begin(port, call.to, range.expect("what is too long is a walk over the keys"));
+        return Ok(());
+    }
+    turn.served.ranges[usize::from(result.is_ok())] += 1;
+    result.map(|_| turn.outlet.reply(call.to, port.answers.finish()))
 }
 
 pub(super) fn put(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {

@@ -23,6 +23,7 @@ mod kv;
 mod leaderless;
 pub(crate) mod lease;
 mod lock;
+mod long;
 mod maintenance;
 pub mod port;
 mod propose;
@@ -32,6 +33,7 @@ mod served;
 mod task;
 pub mod waiting;
 mod watch;
+pub(crate) mod whole;
 
 use bytes::Bytes;
 use proto::error::Status;
@@ -74,6 +76,9 @@ pub enum Input {
     Room { to: ReplyTo },
 }
 
+/// What a stream may queue before its producer stops.
+pub const ROOM: usize = 1 << 20;
+
 /// Where answers go. Implemented by front ends; called only during [`Port`](port::Port)'s methods.
 pub trait Outlet {
     /// The only message of a call that succeeded; the call is over.
@@ -81,6 +86,12 @@ pub trait Outlet {
 
     /// One message of a stream that goes on.
     fn message(&mut self, to: ReplyTo, message: Bytes);
+
+    /// A message of `len` bytes begins; its rest comes by [`Outlet::part`].
+    fn begin(&mut self, to: ReplyTo, len: u32);
+
+    /// More of a message that was begun.
+    fn part(&mut self, to: ReplyTo, part: Bytes);
 
     /// The call is over: its stream ended well, or it failed.
     fn finish(&mut self, to: ReplyTo, result: Result<(), Status>);

@@ -22,13 +22,14 @@ use state::{State, Stop};
 use super::buffer::Buffers;
 pub(crate) use super::decode::decode;
 use super::leaderless::Leaderless;
+use super::long::LongAnswer;
 use super::reads::Reads;
 use super::served::Served;
 use super::task::Tasks;
 use super::waiting::{Waiter, Waiting};
 use super::watch::{WatchStream, Watches};
 use super::{
-    Caller, Input, Outlet, ReplyTo, cluster, downgrade, election, health, kv, lease, lock,
+    Caller, Input, Outlet, ReplyTo, cluster, downgrade, election, health, kv, lease, lock, long,
     maintenance, watch,
 };
 use crate::engine::Engine;
@@ -74,6 +75,7 @@ pub(crate) enum Handler {
     Watch(WatchStream),
     KeepAlive(lease::KeepAlive),
     RangeStream(kv::RowStream),
+    LongAnswer(LongAnswer),
     Snapshot(maintenance::SnapshotStream),
     /// Never ends by itself: only its caller going ends it.
     Health,
@@ -87,6 +89,8 @@ pub struct Port {
     pub(crate) tasks: Tasks,
     pub(crate) reads: Reads,
     pub(crate) watches: Watches,
+    /// Long answers whose turn it is.
+    pub(crate) long: Vec<ReplyTo>,
     pub(super) waiting: Waiting,
     /// Calls for a physical compaction, and those of them that are applied but not carried out.
     pub(crate) physical: BTreeSet<ReplyTo>,
@@ -94,7 +98,7 @@ pub struct Port {
     leaderless: Leaderless,
     pub(super) proposals: Vec<Proposal>,
     pub(super) frames: BytesMut,
-    answers: Buffers,
+    pub(crate) answers: Buffers,
 }
 
 /// One turn of a port: the state, locked at most once, and where answers go.
@@ -142,6 +146,7 @@ impl Port {
             tasks: Tasks::new(),
             reads: Reads::default(),
             watches: Watches::default(),
+            long: Vec::new(),
             waiting,
             physical: BTreeSet::new(),
             compacting: Vec::new(),
@@ -167,6 +172,7 @@ impl Port {
             }
         }
         watch::pump(self, &mut turn);
+        long::pump(self, &mut turn);
         turn.end();
         drop(routed);
         self.depart(outlet);
@@ -311,7 +317,13 @@ impl Port {
                 self.pump(to, turn)
             }
             Some(Handler::Watch(_)) => watch::message(self, turn, to, body),
-            Some(Handler::RangeStream(_) | Handler::Snapshot(_) | Handler::Health) | None => Ok(()),
+            Some(
+                Handler::RangeStream(_)
+                | Handler::LongAnswer(_)
+                | Handler::Snapshot(_)
+                | Handler::Health,
+            )
+            | None => Ok(()),
         }
     }
 
@@ -324,6 +336,7 @@ impl Port {
             Some(
                 Handler::Watch(_)
                 | Handler::RangeStream(_)
+                | Handler::LongAnswer(_)
                 | Handler::Snapshot(_)
                 | Handler::Health,
             )
@@ -354,6 +367,10 @@ impl Port {
         let done = match self.handlers.get_mut(&to) {
             Some(Handler::Watch(_)) => {
                 watch::wake(self, to);
+                false
+            }
+            Some(Handler::LongAnswer(_)) => {
+                long::wake(self, to);
                 false
             }
             Some(Handler::RangeStream(stream)) => stream.pump(turn, to)?,
@@ -521,7 +538,7 @@ impl Port {
 
     /// Whether another turn has something to do without anybody asking for it.
     pub fn has_work(&self) -> bool {
-        self.watches.is_behind()
+        self.watches.is_behind() || !self.long.is_empty()
     }
 
     /// Calls under way, for a front end that wants to end in peace.

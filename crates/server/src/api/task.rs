@@ -25,13 +25,11 @@ use proto::error::{Code, Error, Status};
 use proto::method::Method;
 use proto::prost::Message;
 
-use super::{Caller, Input, Outlet, ReplyTo};
+use super::whole::Whole;
+use super::{Caller, Input, Outlet, ROOM, ReplyTo};
 
 /// Tasks of one port: a lock with more waiters than these refuses the next.
 const TASKS_MAX: usize = 65_536;
-/// What a stream inside the process is told of its room.
-const ROOM: usize = 1 << 20;
-
 /// The connection number of calls made by tasks. No front end uses it.
 const INSIDE: u32 = u32::MAX;
 
@@ -70,6 +68,7 @@ struct Desk {
 struct Line {
     task: TaskId,
     messages: VecDeque<Bytes>,
+    partial: Whole,
     end: Option<Result<(), Status>>,
 }
 
@@ -185,6 +184,28 @@ impl Outlet for Routed<'_> {
             return self.answer(to, Some(message), None);
         }
         self.outer.message(to, message);
+    }
+
+    fn begin(&mut self, to: ReplyTo, len: u32) {
+        if to.connection != INSIDE {
+            return self.outer.begin(to, len);
+        }
+        if let Some(line) = self.desk.borrow_mut().lines.get_mut(&to.stream) {
+            line.partial = Whole::new(len);
+        }
+    }
+
+    fn part(&mut self, to: ReplyTo, part: Bytes) {
+        if to.connection != INSIDE {
+            return self.outer.part(to, part);
+        }
+        let mut desk = self.desk.borrow_mut();
+        let line = desk.lines.get_mut(&to.stream);
+        let whole = line.and_then(|line| line.partial.push(&part));
+        drop(desk);
+        if whole.is_some() {
+            self.answer(to, whole, None);
+        }
     }
 
     fn finish(&mut self, to: ReplyTo, result: Result<(), Status>) {

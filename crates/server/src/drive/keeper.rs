@@ -7,7 +7,8 @@
 //! ```
 //!
 //! After a compaction it prunes the index in short turns, and rewrites segments that are mostly
-//! dead. Neither ever stands still for the other work: each turn holds the state's lock for moments.
+//! dead. Neither is in anybody's way: each turn holds the state's lock for moments, what is written is
+//! synced in small portions, and after each bit of work the thread rests ([`Pacer`]).
 
 use std::collections::VecDeque;
 use std::sync::mpsc;
@@ -20,11 +21,12 @@ use member::message::conf_state_of;
 use proto::prost::Message;
 use raft::Index;
 use state::state::RELOCATIONS_PER_TURN;
-use storage::revlog::DEAD_PERCENT_USUAL;
+use storage::revlog::{DEAD_PERCENT_USUAL, Pace};
 use storage::wal::SnapshotMark;
 
 use crate::boot;
 use crate::drive::log::LogWork;
+use crate::drive::pace::Pacer;
 use crate::engine::Engine;
 
 /// How often the keeper looks around by itself.
@@ -50,10 +52,11 @@ pub enum Keeping {
 /// `saved` is the entry up to which the store was found: what is applied since needs a mark in the
 /// log before the store may rest on it, also if this thread begins late.
 pub(crate) fn run(engine: &Arc<Engine>, saved: u64) {
-    let mut keeper = Keeper { engine, saved, eager: false };
+    let mut keeper = Keeper { engine, saved, eager: false, pacer: Pacer::new(engine) };
     let mut work = VecDeque::new();
     while engine.keeper.wait(TURN) != Waited::Closed {
         engine.keeper.take(&mut work);
+        keeper.pacer.begin();
         let mut checkpoint = engine.state().unsynced() > UNSYNCED_BYTES_MAX;
         let mut stopped = None;
         for item in work.drain(..) {
@@ -83,11 +86,13 @@ struct Keeper<'a> {
     saved: u64,
     /// Whether little gain is gain enough.
     eager: bool,
+    pacer: Pacer<'a>,
 }
 
 impl Keeper<'_> {
     fn checkpoint(&mut self) {
         let engine = self.engine;
+        self.pacer.rest();
         let start = Instant::now();
         let (checkpoint, index, term, conf_state) = {
             let mut state = engine.state_mut();
@@ -103,7 +108,7 @@ impl Keeper<'_> {
                 return; // The log thread has ended, and the process with it.
             }
         }
-        engine.or_die("store", checkpoint.commit());
+        engine.or_die("store", checkpoint.commit(&mut self.pacer));
         engine.metrics.backend_commit.observe(start.elapsed());
         if index > self.saved {
             self.saved = index;
@@ -119,11 +124,11 @@ impl Keeper<'_> {
         while !engine.state().is_pruned() {
             let job = engine.state_mut().prune_turn();
             if let Some(job) = job {
-                let hash = engine.or_die("store", job.run());
+                let hash = engine.or_die("store", job.run(&mut self.pacer));
                 engine.state_mut().remember_hash(hash);
             }
             pruned = true;
-            std::thread::yield_now();
+            self.pacer.rest();
         }
         if pruned || self.eager {
             self.roll();
@@ -145,16 +150,26 @@ impl Keeper<'_> {
 
     fn collect(&mut self) {
         let percent = if self.eager { DEAD_PERCENT_EAGER } else { DEAD_PERCENT_USUAL };
+        let mut garbage = self.garbage();
+        self.pacer.adapt(false);
         loop {
             let Some(victim) = self.engine.state_mut().victim(percent) else { break };
             self.collect_one(victim);
+            let now = self.garbage();
+            self.pacer.adapt(now > garbage);
+            garbage = now;
         }
         self.eager = false;
     }
 
+    fn garbage(&self) -> u64 {
+        let size = self.engine.state().size();
+        size.on_disk.saturating_sub(size.in_use())
+    }
+
     fn collect_one(&mut self, victim: storage::revlog::Victim) {
         let engine = self.engine;
-        let mut collected = engine.or_die("store", victim.run());
+        let mut collected = engine.or_die("store", victim.run(&mut self.pacer));
         engine.state_mut().adopt(&collected);
         loop {
             let moved = engine.or_die("store", collected.next(RELOCATIONS_PER_TURN));
@@ -162,6 +177,7 @@ impl Keeper<'_> {
                 break;
             }
             engine.state_mut().relocate(&moved);
+            self.pacer.rest();
         }
         engine.state_mut().release(collected);
         self.checkpoint();

@@ -14,6 +14,7 @@ pub mod keeper;
 pub mod log;
 pub(crate) mod member;
 pub(crate) mod outgoing;
+mod pace;
 pub(crate) mod snapshot;
 pub(crate) mod version;
 pub mod worker;

@@ -10,6 +10,7 @@ use proto::error::{Error, Status};
 use proto::etcdserverpb::{HashKvResponse, HashResponse};
 use proto::prost::Message;
 use state::HashTurn;
+use storage::revlog::Hurry;
 
 use super::chores::Answering;
 use crate::engine::Engine;
@@ -67,7 +68,7 @@ fn compute(engine: &Engine, revision: i64) -> Result<state::KvHash, Error> {
         let turn = engine.state().hash_turn(&mut run)?;
         match turn {
             HashTurn::More => std::thread::yield_now(),
-            HashTurn::Job(job) => return Ok(engine.or_die("store", job.run())),
+            HashTurn::Job(job) => return Ok(engine.or_die("store", job.run(&mut Hurry))),
             HashTurn::Known(hash) => return Ok(hash),
         }
     }

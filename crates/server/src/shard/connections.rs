@@ -20,7 +20,7 @@ use wire::{Connection, Event, Metadata, Route, StreamId};
 
 use super::socket::Socket;
 use super::tally::{Spoken, Tally};
-use crate::api::{Caller, Input, Outlet, ReplyTo};
+use crate::api::{Caller, Input, Outlet, ROOM, ReplyTo};
 use crate::engine::Engine;
 
 /// Bytes taken from one socket before the others get their turn.
@@ -28,7 +28,7 @@ const READ_PER_TURN_MAX: usize = 256 * 1024;
 /// The buffer all sockets are read through.
 const READ_BUFFER: usize = 64 * 1024;
 /// Bytes a stream may have queued before its producer stops.
-const STREAM_QUEUE_MAX: usize = 1024 * 1024;
+const STREAM_QUEUE_MAX: usize = ROOM;
 /// Unwritten bytes of a connection above which none of its streams gets room.
 pub(crate) const OUTPUT_MAX: usize = 256 * 1024;
 /// Slices given to the socket in one call.
@@ -370,6 +370,19 @@ impl Outlet for Connections {
             tally.sent(method_of(method));
         }
         slot.wire.send_message(stream, message);
+    }
+
+    fn begin(&mut self, to: ReplyTo, len: u32) {
+        let Some((slot, stream, tally)) = self.slot(to) else { return };
+        if let Some(method) = slot.wire.method(stream) {
+            tally.sent(method_of(method));
+        }
+        slot.wire.begin_message(stream, len);
+    }
+
+    fn part(&mut self, to: ReplyTo, part: Bytes) {
+        let Some((slot, stream, _)) = self.slot(to) else { return };
+        slot.wire.send_part(stream, part);
     }
 
     fn finish(&mut self, to: ReplyTo, result: Result<(), Status>) {

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 
 use crc32c::{crc32c, crc32c_append};
 use proto::error::Error;
-use storage::revlog::{Pinned, Place};
+use storage::revlog::{Pace, Pinned, Place};
 
 use super::Mvcc;
 use super::index::{Point, Span};
@@ -25,6 +25,9 @@ use crate::fault::Fatal;
 
 /// Compactions whose hashes are remembered.
 const REMEMBERED_MAX: usize = 10;
+
+/// Records hashed before there may be a rest.
+const RECORDS_PER_STEP: usize = 256;
 
 /// Keys looked at under one lock.
 const KEYS_PER_TURN: usize = 1_000;
@@ -97,7 +100,7 @@ impl HashJob {
     }
 
     /// Reads and hashes. Meant for a thread that may take its time.
-    pub fn run(mut self) -> Result<KvHash, Fatal> {
+    pub fn run(mut self, pace: &mut dyn Pace) -> Result<KvHash, Fatal> {
         let keeps_any = self.items.iter().any(|item| item.kept);
         let compacted = self.compacted;
         self.items.retain(|item| {
@@ -108,7 +111,10 @@ impl HashJob {
         self.items.sort_unstable_by_key(|item| (item.main, item.sub));
         let mut hash = crc32c(SEED);
         let mut record = Vec::new();
-        for item in &self.items {
+        for (n, item) in self.items.iter().enumerate() {
+            if n.is_multiple_of(RECORDS_PER_STEP) {
+                pace.rest();
+            }
             record.clear();
             record.extend_from_slice(&item.main.to_be_bytes());
             record.push(b'_');

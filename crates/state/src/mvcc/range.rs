@@ -30,6 +30,15 @@ pub(crate) fn is_key_ordered(request: &RangeRequest) -> bool {
         || (by_key && request.sort_order == SortOrder::Ascend as i32)
 }
 
+/// Whether one walk over the keys is the answer. etcd sorts by anything but the key even when told no
+/// order.
+pub(super) fn is_plain(request: &RangeRequest) -> bool {
+    let by_key = request.sort_target == SortTarget::Key as i32;
+    is_key_ordered(request)
+        && !is_filtered(request)
+        && (by_key || request.sort_order != SortOrder::None as i32)
+}
+
 pub(crate) fn is_filtered(request: &RangeRequest) -> bool {
     request.min_mod_revision != 0
         || request.max_mod_revision != 0
@@ -53,26 +62,35 @@ impl Mvcc {
         header: ResponseHeader,
         out: &mut Vec<u8>,
     ) -> Result<(), Stop> {
+        self.range_within(request, header, usize::MAX, out).map(drop)
+    }
+
+    /// As `range`; gives up when a walk over the keys has written more than `size_max`.
+    pub(crate) fn range_within(
+        &self,
+        request: &RangeRequest,
+        header: ResponseHeader,
+        size_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Fit, Stop> {
         let at = self.readable(request.revision)?;
         let span = Span::new(&request.key, &request.range_end);
         encode::header(out, &ResponseHeader { revision: self.now(), ..header });
         if request.count_only {
             encode::signed(out, COUNT, self.index.count(&span, at));
-            return Ok(());
+            return Ok(Fit::Whole);
         }
-        // etcd sorts by anything but the key even when told no order.
-        let by_key = request.sort_target == SortTarget::Key as i32;
-        let plain = is_key_ordered(request)
-            && !is_filtered(request)
-            && (by_key || request.sort_order != SortOrder::None as i32);
-        let counts = if plain {
-            self.walk(request, &span, at, out)?
+        let counts = if is_plain(request) {
+            match self.walk(request, &span, at, size_max, out)? {
+                Some(counts) => counts,
+                None => return Ok(Fit::TooLong),
+            }
         } else {
             self.gather(request, &span, at, out)?
         };
         encode::flag(out, MORE, counts.more);
         encode::signed(out, COUNT, counts.total);
-        Ok(())
+        Ok(Fit::Whole)
     }
 
     fn walk(
@@ -80,17 +98,22 @@ impl Mvcc {
         request: &RangeRequest,
         span: &Span,
         at: i64,
+        size_max: usize,
         out: &mut Vec<u8>,
-    ) -> Result<Counts, Fatal> {
+    ) -> Result<Option<Counts>, Fatal> {
         let limit = limit(request);
+        let full_at = out.len().saturating_add(size_max);
         let mut rows = self.index.scan(span, at);
         let mut n = 0;
         for (key, point) in rows.by_ref().take(limit) {
             self.row(request.keys_only, key, &point, out)?;
             n += 1;
+            if out.len() > full_at {
+                return Ok(None);
+            }
         }
         let beyond = rows.count();
-        Ok(Counts { total: (n + beyond) as i64, more: beyond > 0 })
+        Ok(Some(Counts { total: (n + beyond) as i64, more: beyond > 0 }))
     }
 
     /// Appends one row, from the index alone or as it is stored.
@@ -146,6 +169,14 @@ impl Mvcc {
         }
         Ok(Counts { total, more: rows.len() > limit })
     }
+}
+
+/// Whether a response was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    Whole,
+    /// It was begun and has to be thrown away: see [`super::long::LongRange`].
+    TooLong,
 }
 
 struct Counts {

@@ -13,9 +13,10 @@ use proto::prost::Message;
 use proto::raft_request::Body;
 use stdx::Generator;
 use stdx::generate::each_seed_of;
+use storage::revlog::Hurry;
 
 use super::world::World;
-use crate::Stop;
+use crate::{Stop, Turn};
 
 pub(super) type Map = BTreeMap<Bytes, KeyValue>;
 
@@ -266,6 +267,24 @@ fn check_range(world: &World, model: &Model, request: &RangeRequest) {
         (Err(Stop::Refused(_)), None) => {}
         (found, expected) => panic!("{request:?}: {found:?}, not {expected:?}"),
     }
+    check_in_turns(world, request, &out);
+}
+
+/// In turns, the answer is the same to the byte, and as long as was measured.
+fn check_in_turns(world: &World, request: &RangeRequest, expected: &[u8]) {
+    let Some(mut range) = world.state.long_range(request.clone()) else { return };
+    let len = loop {
+        match world.state.measure(&mut range) {
+            Ok(Some(len)) => break len,
+            Ok(None) => {}
+            Err(Stop::Refused(_)) => return assert!(expected.is_empty(), "{request:?}"),
+            Err(fatal) => panic!("{request:?}: {fatal:?}"),
+        }
+    };
+    let mut out = Vec::new();
+    while world.state.write_piece(&mut range, 100, &mut out).expect("rows") == Turn::More {}
+    assert!(out == expected, "{request:?}");
+    assert_eq!(len, expected.len() as u64);
 }
 
 #[test]
@@ -311,7 +330,7 @@ fn whatever_the_disk_forgets_the_log_brings_back() {
                     }
                 }
                 2 | 3 => {
-                    if world.state.checkpoint().commit().is_err() {
+                    if world.state.checkpoint().commit(&mut Hurry).is_err() {
                         world.crash();
                     }
                 }
@@ -335,7 +354,7 @@ fn whatever_the_disk_forgets_the_log_brings_back() {
 /// False if the disk failed.
 fn collect(world: &mut World) -> bool {
     let Some(victim) = world.state.victim(1) else { return true };
-    let Ok(mut collected) = victim.run() else { return false };
+    let Ok(mut collected) = victim.run(&mut Hurry) else { return false };
     world.state.adopt(&collected);
     loop {
         match collected.next(3) {

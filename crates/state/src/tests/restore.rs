@@ -11,6 +11,7 @@ use stdx::Generator;
 use stdx::generate::each_seed_of;
 use storage::disk::Disk;
 use storage::disk::simulated::SimulatedDisk;
+use storage::revlog::Hurry;
 
 use super::model::{Model, change, compact};
 use super::world::{SHARD, World, config};
@@ -78,7 +79,7 @@ fn hash_of(state: &State, revision: i64) -> KvHash {
         match state.hash_turn(&mut run).expect("a revision that is there") {
             HashTurn::More => {}
             HashTurn::Known(hash) => return hash,
-            HashTurn::Job(job) => return job.run().expect("a disk that works"),
+            HashTurn::Job(job) => return job.run(&mut Hurry).expect("a disk that works"),
         }
     }
 }
@@ -144,7 +145,7 @@ fn a_crash_at_any_operation_leaves_the_old_store_or_the_new_one() {
         let disk = SimulatedDisk::new(g.number());
         save(&world.state, &disk);
         let mut old = open(&disk).expect("a new store");
-        old.checkpoint().commit().expect("durable");
+        old.checkpoint().commit(&mut Hurry).expect("durable");
         let before = shown(&old);
         drop(old);
         let mut crashes = 0;

@@ -10,7 +10,7 @@ use proto::prost::Message;
 use proto::raft_request::{self, Body};
 use storage::disk::Disk;
 use storage::disk::simulated::SimulatedDisk;
-use storage::revlog;
+use storage::revlog::{self, Hurry};
 
 use crate::watch::{Delivery, Outbox, Pump, ShardId, Stream, StreamConfig, StreamId};
 use crate::{Config, HashTurn, KvHash, Outcome, State, lease};
@@ -106,7 +106,7 @@ impl World {
     }
 
     pub(super) fn checkpoint(&mut self) {
-        self.state.checkpoint().commit().expect("a disk that works");
+        self.state.checkpoint().commit(&mut Hurry).expect("a disk that works");
     }
 
     /// Applies as [`World::apply`] does; if the disk fails meanwhile, the power does. `None` then.
@@ -152,7 +152,7 @@ impl World {
     pub(super) fn prune(&mut self) {
         while !self.state.is_pruned() {
             if let Some(job) = self.state.prune_turn() {
-                let hash = job.run().expect("a disk that works");
+                let hash = job.run(&mut Hurry).expect("a disk that works");
                 self.state.remember_hash(hash);
             }
         }
@@ -161,7 +161,7 @@ impl World {
     /// Collects one victim, if there is any. True if there was.
     pub(super) fn collect(&mut self) -> bool {
         let Some(victim) = self.state.victim(1) else { return false };
-        let mut collected = victim.run().expect("a disk that works");
+        let mut collected = victim.run(&mut Hurry).expect("a disk that works");
         self.state.adopt(&collected);
         loop {
             let moved = collected.next(3).expect("a disk that works");
@@ -180,7 +180,7 @@ impl World {
             match self.state.hash_turn(&mut run).map_err(|e| e.text().to_owned())? {
                 HashTurn::More => {}
                 HashTurn::Known(hash) => return Ok(hash),
-                HashTurn::Job(job) => return Ok(job.run().expect("a disk that works")),
+                HashTurn::Job(job) => return Ok(job.run(&mut Hurry).expect("a disk that works")),
             }
         }
     }

@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering;
 
 use super::error::{Context, Fatal};
 use super::ledger::item::{Dead, Item, Position};
+use super::pace::{self, Pace};
 use super::record::SegmentId;
 use super::segment::{Sealed, Segment};
 use super::{Mark, Revlog, Shared};
@@ -87,30 +88,29 @@ impl Revlog {
 
 impl Checkpoint {
     /// Makes the checkpoint durable. On any thread but one at a time.
-    pub fn commit(mut self) -> Result<Mark, Fatal> {
+    pub fn commit(mut self, pace: &mut dyn Pace) -> Result<Mark, Fatal> {
         let shared = Arc::clone(&self.shared);
         let mut ledger = shared.ledger();
         ledger.begin(self.sequence);
         std::mem::replace(&mut self.flushed, Ok(()))?;
-        let sealed = self.seal_full()?;
+        let sealed = self.seal_full(pace)?;
         self.active.sync()?;
         if self.pending.files_created {
             shared.disk.sync_dir(&shared.dir).context(&shared.dir)?;
         }
-        ledger.commit(self.items(&sealed))?;
-        for segment in &self.pending.removed {
-            // Readers that pinned it keep it open; its room is free when they are done.
-            shared.disk.remove(&segment.path).context(&segment.path)?;
+        ledger.commit(self.items(&sealed), pace)?;
+        for segment in std::mem::take(&mut self.pending.removed) {
+            remove(&shared, segment, pace)?;
         }
-        ledger.rewrite_if_grown()?;
+        ledger.rewrite_if_grown(pace)?;
         shared.overhead.ledger.store(ledger.size(), Ordering::Relaxed);
         Ok(self.mark)
     }
 
-    fn seal_full(&self) -> Result<Vec<(SegmentId, Sealed)>, Fatal> {
+    fn seal_full(&self, pace: &mut dyn Pace) -> Result<Vec<(SegmentId, Sealed)>, Fatal> {
         let mut all = Vec::with_capacity(self.pending.full.len());
         for segment in &self.pending.full {
-            let sealed = segment.seal()?;
+            let sealed = segment.seal(pace)?;
             let footer = sealed.footer_end - sealed.records_end;
             self.shared.overhead.footers.fetch_add(footer, Ordering::Relaxed);
             all.push((segment.id, sealed));
@@ -134,5 +134,17 @@ impl Checkpoint {
         });
         let mark = Item::Mark { mark: self.mark, position: self.position };
         sealed.chain(removed).chain(dead).chain(rows).chain([mark])
+    }
+}
+
+/// Removes a segment no restart will look for.
+fn remove(shared: &Shared, segment: Arc<Segment>, pace: &mut dyn Pace) -> Result<(), Fatal> {
+    let path = segment.path.clone();
+    let file = shared.disk.open(&path).context(&path)?;
+    shared.disk.remove(&path).context(&path)?;
+    // Readers that pinned it keep it open and whole; its room is free when they are done.
+    match Arc::into_inner(segment) {
+        Some(_) => pace::free(&*file, pace).context(&path),
+        None => Ok(()),
     }
 }

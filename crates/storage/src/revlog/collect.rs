@@ -26,6 +26,7 @@ use std::sync::atomic::Ordering;
 
 use super::error::{Context, Fatal};
 use super::ledger::item::Dead;
+use super::pace::{PORTION, Pace, Portions};
 use super::record::{self, HEADER_SIZE, Place, Revision, SegmentId};
 use super::recover::{Skip, Walk};
 use super::segment::{self, Segment};
@@ -45,7 +46,7 @@ const DEAD_RECORDS_MAX: usize = 1 << 20;
 const SMALL_NEIGHBOURS: usize = 8;
 
 /// What is written at a time. Single records may be longer.
-const COPY_SIZE: usize = 1 << 20;
+const COPY_SIZE: usize = PORTION as usize;
 
 /// Neighbouring segments to be collected.
 pub struct Victim {
@@ -247,17 +248,17 @@ impl Revlog {
 
 impl Victim {
     /// Copies what is alive. Reads and writes a lot; call it where nobody waits.
-    pub fn run(self) -> Result<Collected, Fatal> {
+    pub fn run(self, pace: &mut dyn Pace) -> Result<Collected, Fatal> {
         let Self { shared, victims, output } = self;
         let mut copier = Copier { shared: &shared, id: output, output: None, bytes: Vec::new() };
         let mut moves = Moves { output: Some(output), ..Moves::default() };
         for victim in &victims {
             moves.victims.push((victim.segment.id, moves.pairs.len()));
-            copier.copy(victim, &mut moves.pairs)?;
+            copier.copy(victim, &mut moves.pairs, &mut Portions::new(pace))?;
         }
         let output = copier.output;
         if let Some(output) = &output {
-            output.seal()?;
+            output.seal(pace)?;
             output.map()?;
         }
         let walk =
@@ -276,7 +277,12 @@ struct Copier<'a> {
 }
 
 impl Copier<'_> {
-    fn copy(&mut self, victim: &Source, pairs: &mut Vec<(u32, u32)>) -> Result<(), Fatal> {
+    fn copy(
+        &mut self,
+        victim: &Source,
+        pairs: &mut Vec<(u32, u32)>,
+        portions: &mut Portions<'_>,
+    ) -> Result<(), Fatal> {
         let mut dead = victim.dead.clone();
         dead.sort_unstable();
         let mut walk = Walk::sealed(Arc::clone(&victim.segment), Skip::new(dead));
@@ -290,11 +296,12 @@ impl Copier<'_> {
             let record = records.peek(length).context(&victim.segment.path)?;
             record::split(record, u64::from(old)).context(&victim.segment.path)?;
             self.bytes.extend_from_slice(record);
+            portions.saw_record();
             if self.bytes.len() >= COPY_SIZE {
-                self.write()?;
+                self.write(portions)?;
             }
         }
-        self.write()
+        self.write(portions)
     }
 
     fn next_offset(&self) -> u32 {
@@ -303,7 +310,7 @@ impl Copier<'_> {
         u32::try_from(offset).expect("a segment ends long before 4 GiB")
     }
 
-    fn write(&mut self) -> Result<(), Fatal> {
+    fn write(&mut self, portions: &mut Portions<'_>) -> Result<(), Fatal> {
         if self.bytes.is_empty() {
             return Ok(());
         }
@@ -314,7 +321,7 @@ impl Copier<'_> {
                 slot.insert(Arc::new(Segment::create(&**disk, dir, self.id)?))
             }
         };
-        output.append_copies(&self.bytes)?;
+        output.append_copies(&self.bytes, portions)?;
         self.bytes.clear();
         Ok(())
     }

@@ -52,14 +52,16 @@ impl Writer {
         Self { file, at, block: vec![0; BLOCK_HEADER_SIZE], n_entries: 0, main: 0 }
     }
 
-    pub(super) fn push(&mut self, entry: &Entry) -> Result<(), Trouble> {
+    /// The answer is how many bytes reached the file by it.
+    pub(super) fn push(&mut self, entry: &Entry) -> Result<u64, Trouble> {
+        let before = self.at;
         encode(entry, self.main, &mut self.block);
         self.main = entry.meta.revision.main;
         self.n_entries += 1;
         if self.block.len() >= BLOCK_SIZE {
             self.close_block()?;
         }
-        Ok(())
+        Ok(self.at - before)
     }
 
     /// The answer is where the footer ends.

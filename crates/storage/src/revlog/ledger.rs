@@ -45,6 +45,7 @@ use crc32c::crc32c;
 
 use self::item::{Contents, Item};
 use super::error::{Context, Fatal, Trouble};
+use super::pace::{Hurry, Pace, Portions};
 use super::record::{u32_at, u64_at};
 use crate::disk::{Disk, File};
 
@@ -108,7 +109,7 @@ impl Ledger {
         rewrite_size_min: u64,
     ) -> Result<(Self, Contents), Fatal> {
         let contents = Contents::default();
-        let written = write_new(disk, dir, 1, &contents)?;
+        let written = write_new(disk, dir, 1, &contents, &mut Hurry)?;
         let ledger = Self::of(disk, dir, 1, written, 0, rewrite_size_min);
         Ok((ledger, contents))
     }
@@ -171,11 +172,12 @@ impl Ledger {
     pub(super) fn commit<'a>(
         &mut self,
         items: impl Iterator<Item = Item<'a>>,
+        pace: &mut dyn Pace,
     ) -> Result<(), Fatal> {
         assert!(self.broken, "`begin` comes first");
         let sequence = self.sequence + 1;
         let mut writer = FrameWriter::new(&self.file, self.end, self.previous, sequence);
-        let written = writer.write_all(items).and_then(|()| Ok(self.file.sync()?));
+        let written = writer.write_all(items, pace).and_then(|()| Ok(self.file.sync()?));
         written.context(&self.path)?;
         (self.end, self.previous) = (writer.end, writer.previous);
         (self.sequence, self.broken) = (sequence, false);
@@ -183,14 +185,14 @@ impl Ledger {
     }
 
     /// Replaces the ledger if most of it is garbage.
-    pub(super) fn rewrite_if_grown(&mut self) -> Result<(), Fatal> {
+    pub(super) fn rewrite_if_grown(&mut self, pace: &mut dyn Pace) -> Result<(), Fatal> {
         if self.end < self.rewrite_size_min.max(self.size_new.saturating_mul(GROWTH_MAX)) {
             return Ok(());
         }
         let found = replay::replay(&self.file, self.number).context(&self.path)?;
         assert_eq!(found.end, self.end, "a ledger reads as it was written");
         let number = self.number + 1;
-        let written = write_new(&self.disk, &self.dir, number, &found.contents)?;
+        let written = write_new(&self.disk, &self.dir, number, &found.contents, pace)?;
         self.disk.remove(&self.path).context(&self.path)?;
         self.path = path_of(&self.dir, number);
         self.number = number;
@@ -212,6 +214,7 @@ fn write_new(
     dir: &Path,
     number: u64,
     contents: &Contents,
+    pace: &mut dyn Pace,
 ) -> Result<Written, Fatal> {
     let path = path_of(dir, number);
     let temporary = dir.join(format!("{number:016x}{TEMPORARY_SUFFIX}"));
@@ -222,7 +225,7 @@ fn write_new(
     let written = file
         .write_at(0, &header)
         .map_err(Trouble::from)
-        .and_then(|()| writer.write_all(contents.items()))
+        .and_then(|()| writer.write_all(contents.items(), pace))
         .and_then(|()| Ok(file.sync()?));
     written.context(&temporary)?;
     let (end, previous) = (writer.end, writer.previous);
@@ -292,10 +295,17 @@ impl<'a> FrameWriter<'a> {
         Self { file, end, previous, sequence, frame: vec![0; HEADER_SIZE] }
     }
 
-    fn write_all<'i>(&mut self, items: impl Iterator<Item = Item<'i>>) -> Result<(), Trouble> {
+    fn write_all<'i>(
+        &mut self,
+        items: impl Iterator<Item = Item<'i>>,
+        pace: &mut dyn Pace,
+    ) -> Result<(), Trouble> {
+        let mut portions = Portions::new(pace);
         for item in items {
             if self.frame.len() >= FRAME_SIZE {
+                let before = self.end;
                 self.close(PART)?;
+                portions.wrote(self.end - before, &**self.file)?;
             }
             item.encode(&mut self.frame);
         }

@@ -25,6 +25,7 @@ use crc32c::crc32c;
 
 use super::error::{Context, Fatal, Trouble};
 use super::footer;
+use super::pace::{Pace, Portions};
 use super::record::{self, HEADER_SIZE, Meta, Revision, SegmentId, u32_at};
 use super::scan::Scan;
 use super::window::Window;
@@ -153,11 +154,15 @@ impl Segment {
     }
 
     /// Appends whole records as they are in another segment.
-    pub(super) fn append_copies(&self, records: &[u8]) -> Result<(), Fatal> {
+    pub(super) fn append_copies(
+        &self,
+        records: &[u8],
+        portions: &mut Portions<'_>,
+    ) -> Result<(), Fatal> {
         let at = self.flushed.load(Ordering::Relaxed);
         self.file.write_at(at, records).context(&self.path)?;
         self.flushed.store(at + records.len() as u64, Ordering::Release);
-        Ok(())
+        portions.wrote(records.len() as u64, &*self.file).context(&self.path)
     }
 
     /// Hands the tail to the file. It is durable only after `sync`.
@@ -195,21 +200,24 @@ impl Segment {
     }
 
     /// Writes the footer behind the records, and makes all of it durable.
-    pub(super) fn seal(&self) -> Result<Sealed, Fatal> {
+    pub(super) fn seal(&self, pace: &mut dyn Pace) -> Result<Sealed, Fatal> {
         let records_end = self.flushed();
-        let sealed = self.write_footer(records_end).context(&self.path)?;
+        let sealed = self.write_footer(records_end, pace).context(&self.path)?;
         self.sync()?;
         assert!(self.sealed.set(sealed).is_ok(), "a segment is sealed once");
         Ok(sealed)
     }
 
-    fn write_footer(&self, records_end: u64) -> Result<Sealed, Trouble> {
+    fn write_footer(&self, records_end: u64, pace: &mut dyn Pace) -> Result<Sealed, Trouble> {
         let mut records = self.scan(records_end);
         let mut writer = footer::Writer::new(Arc::clone(&self.file), records_end);
+        let mut portions = Portions::new(pace);
         let (mut n_records, mut first) = (0, None);
         while records.advance()? {
             let entry = records.entry();
-            writer.push(&entry)?;
+            let written = writer.push(&entry)?;
+            portions.wrote(written, &*self.file)?;
+            portions.saw_record();
             n_records += 1;
             first.get_or_insert(entry.meta.revision);
         }

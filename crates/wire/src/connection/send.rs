@@ -87,6 +87,42 @@ impl Connection {
         self.pump();
     }
 
+    /// Sends the beginning of a message of `len` bytes, whose rest comes by `send_part`.
+    pub fn begin_message(&mut self, id: StreamId, len: u32) {
+        self.queue_part(id, message::prefix(len as usize), 0, Bytes::new());
+    }
+
+    /// Continues a message that was begun.
+    pub fn send_part(&mut self, id: StreamId, part: impl Into<Bytes>) {
+        self.queue_part(id, [0; PREFIX_SIZE], PREFIX_SIZE, part.into());
+    }
+
+    fn queue_part(
+        &mut self,
+        id: StreamId,
+        prefix: [u8; PREFIX_SIZE],
+        prefix_sent: usize,
+        body: Bytes,
+    ) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.is_finished() {
+            return;
+        }
+        if !stream.headers_sent {
+            stream.headers_sent = true;
+            let block = self.blocks.headers();
+            self.put_headers(id, 0, block);
+        }
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let outbox = stream.outbox.get_or_insert_default();
+        outbox.queued += PREFIX_SIZE - prefix_sent + body.len();
+        outbox.pieces.push_back(Piece { prefix, prefix_sent, body });
+        if stream.send_window > 0 {
+            self.make_ready(id);
+        }
+        self.pump();
+    }
+
     /// Frames a message if it fits, and else puts it in line.
     fn queue_message(&mut self, id: StreamId, body: Bytes) {
         let Some(stream) = self.streams.get_mut(id) else { return };

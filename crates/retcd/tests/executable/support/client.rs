@@ -19,7 +19,7 @@ const PREFIX: usize = 5;
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The server said no: nothing happened.
-    Refused { code: u32 },
+    Refused { code: u32, message: String },
     /// The connection ended first: it may have happened, or not.
     Lost,
 }
@@ -38,11 +38,16 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(port: u16) -> io::Result<Self> {
+        Self::with_window(port, WINDOW).await
+    }
+
+    /// Connects, and lets the server be `window` bytes ahead of whoever reads a stream.
+    pub(crate) async fn with_window(port: u16, window: u32) -> io::Result<Self> {
         let socket = TcpStream::connect(("127.0.0.1", port)).await?;
         socket.set_nodelay(true)?;
         let handshake = h2::client::Builder::new()
-            .initial_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
+            .initial_window_size(window)
+            .initial_connection_window_size(window)
             .handshake(socket);
         let (requests, connection) = handshake.await.map_err(io::Error::other)?;
         tokio::spawn(async move { drop(connection.await) });
@@ -137,6 +142,26 @@ impl Stream {
         }
     }
 
+    /// Reads to the end, and keeps nothing: how many bytes came.
+    pub(crate) async fn drain(&mut self) -> Result<u64, Failure> {
+        let mut n = 0;
+        loop {
+            match &mut self.answers {
+                Answers::Awaited(head) => {
+                    self.answers = Answers::Coming(head.await?.into_body());
+                }
+                Answers::Coming(body) => {
+                    let Some(data) = body.data().await else { break };
+                    let data = data?;
+                    body.flow_control().release_capacity(data.len())?;
+                    n += data.len() as u64;
+                }
+                Answers::Ended => break,
+            }
+        }
+        self.next::<()>().await.map(|_| n)
+    }
+
     fn take(&mut self) -> Option<Bytes> {
         let length = self.buffer.get(1..PREFIX)?;
         let length = u32::from_be_bytes(length.try_into().expect("four bytes")) as usize;
@@ -153,7 +178,7 @@ fn status(headers: &HeaderMap) -> Result<(), Failure> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     match text("grpc-status").parse() {
         Ok(0) => Ok(()),
-        Ok(code) => Err(Failure::Refused { code }),
+        Ok(code) => Err(Failure::Refused { code, message: text("grpc-message").to_owned() }),
         Err(_) => panic!("no status in {headers:?}"),
     }
 }

@@ -9,7 +9,7 @@ use super::history::{History, Promised, Seen, run};
 use super::model::{Reopened, check_files, check_lengths, open};
 use crate::disk::SimulatedDisk;
 use crate::disk::simulated::is_crash;
-use crate::revlog::{Fatal, OpenError};
+use crate::revlog::{Fatal, Hurry, OpenError};
 
 const NEW: fn() -> Promised = || Promised { measures: true, ..Promised::default() };
 
@@ -124,7 +124,7 @@ fn the_rests_of_torn_transactions_do_not_add_up() {
             next.tables.insert((1, b"row".to_vec()), row);
             promised.in_flight = Some(next);
             disk.crash_at(1 + g.below(6));
-            drop(checkpoint.commit());
+            drop(checkpoint.commit(&mut Hurry));
             disk = disk.crash();
             // Sometimes even the restart gets no further than the cut.
             disk.crash_at(1 + g.below(8));

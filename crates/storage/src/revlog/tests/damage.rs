@@ -8,7 +8,7 @@ use stdx::{Generator, each_seed};
 use super::history::{Promised, run};
 use super::model::{CONFIG, Model, dir, open};
 use crate::disk::{Disk, SimulatedDisk};
-use crate::revlog::{OpenError, Revlog};
+use crate::revlog::{Hurry, OpenError, Revlog};
 
 /// Most files have little but zeros past this.
 const OFFSET_MAX: u64 = 4000;
@@ -79,7 +79,7 @@ fn a_sector_lost_before_the_last_transaction_is_noticed() {
         );
         let end = log.shared.ledger().size();
         let mark = log.mark;
-        log.checkpoint(mark).commit().expect("committed");
+        log.checkpoint(mark).commit(&mut Hurry).expect("committed");
         drop(log);
         let at = g.below(end / 512) * 512;
         disk.open(&path).expect("a file").write_at(at, &[0; 512]).expect("written");

@@ -6,7 +6,7 @@ use stdx::Generator;
 
 use super::model::{Model, Record, Reopened, read, record};
 use crate::disk::SimulatedDisk;
-use crate::revlog::{Checkpoint, Collected, Fatal, Pinned, Place, Revision, Revlog};
+use crate::revlog::{Checkpoint, Collected, Fatal, Hurry, Pinned, Place, Revision, Revlog};
 
 /// A log at work.
 pub(super) struct History {
@@ -149,7 +149,7 @@ impl History {
         let Some((checkpoint, model)) = self.captured.pop_front() else { return Ok(()) };
         let before = self.log.shared.ledger().size();
         promised.in_flight = Some(model);
-        let mark = checkpoint.commit()?;
+        let mark = checkpoint.commit(&mut Hurry)?;
         promised.committed = promised.in_flight.take().expect("just set");
         assert_eq!(mark, promised.committed.mark);
         self.seen.rewrites += u32::from(self.log.shared.ledger().size() <= before);
@@ -176,7 +176,7 @@ impl History {
             if g.chance(50) {
                 self.die(g);
             }
-            let collected = victim.run()?;
+            let collected = victim.run(&mut Hurry)?;
             self.log.adopt(&collected);
             self.collected = Some(collected);
         }

@@ -23,8 +23,8 @@ use stdx::script::run_folder;
 use super::model::{dir, key_value};
 use crate::disk::{Disk, SimulatedDisk};
 use crate::revlog::{
-    Checkpoint, Collected, Config, Fatal, Mark, Meta, OpenError, Place, Relocation, Revision,
-    Revlog,
+    Checkpoint, Collected, Config, Fatal, Hurry, Mark, Meta, OpenError, Place, Relocation,
+    Revision, Revlog,
 };
 
 const CONFIG: Config = Config { segment_size_max: 400, ledger_size_min: 1 << 20 };
@@ -189,7 +189,7 @@ impl Play {
     }
 
     fn commit(&mut self) -> Result<(), Fatal> {
-        self.captured.pop_front().expect("a captured checkpoint").commit().map(drop)
+        self.captured.pop_front().expect("a captured checkpoint").commit(&mut Hurry).map(drop)
     }
 
     fn victim(&mut self, percent: u64, out: &mut String) -> Result<(), Fatal> {
@@ -197,7 +197,7 @@ impl Play {
             out.push_str("none\n");
             return Ok(());
         };
-        self.collected = Some(victim.run()?);
+        self.collected = Some(victim.run(&mut Hurry)?);
         Ok(())
     }
 

@@ -10,7 +10,9 @@ use stdx::Generator;
 
 use super::model::{Record, record};
 use crate::disk::RealDisk;
-use crate::revlog::{Config, DEAD_PERCENT_USUAL, Mark, Pinned, Place, Revision, Revlog, Size};
+use crate::revlog::{
+    Config, DEAD_PERCENT_USUAL, Hurry, Mark, Pinned, Place, Revision, Revlog, Size,
+};
 
 const CONFIG: Config = Config { segment_size_max: 200 << 10, ledger_size_min: 16 << 10 };
 const REVISIONS: i64 = 8000;
@@ -142,14 +144,14 @@ fn commit(world: &World) {
         let mark = mark(state.head);
         state.log.checkpoint(mark)
     };
-    checkpoint.commit().expect("committed");
+    checkpoint.commit(&mut Hurry).expect("committed");
 }
 
 /// False if there was nothing to collect.
 fn collect(world: &World) -> bool {
     let victim = world.write().log.victim(DEAD_PERCENT_USUAL);
     let Some(victim) = victim else { return false };
-    let mut collected = victim.run().expect("copied");
+    let mut collected = victim.run(&mut Hurry).expect("copied");
     world.write().log.adopt(&collected);
     loop {
         let relocations = collected.next(50).expect("told");
