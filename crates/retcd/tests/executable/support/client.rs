@@ -19,7 +19,7 @@ const PREFIX: usize = 5;
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The server said no: nothing happened.
-    Refused { code: u32 },
+    Refused { code: u32, message: String },
     /// The connection ended first: it may have happened, or not.
     Lost,
 }
@@ -153,7 +153,7 @@ fn status(headers: &HeaderMap) -> Result<(), Failure> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     match text("grpc-status").parse() {
         Ok(0) => Ok(()),
-        Ok(code) => Err(Failure::Refused { code }),
+        Ok(code) => Err(Failure::Refused { code, message: text("grpc-message").to_owned() }),
         Err(_) => panic!("no status in {headers:?}"),
     }
 }
