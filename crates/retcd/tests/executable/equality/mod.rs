@@ -29,12 +29,15 @@ use super::support::client::Client;
 use super::support::process::{Home, Server};
 use super::support::{block_on, eventually};
 
-const SEEDS_DEFAULT: u64 = 4;
+const SEEDS_DEFAULT: u64 = 3;
 const STEPS_DEFAULT: usize = 500;
 /// Between two looks at everything.
 const STEPS_BETWEEN_LOOKS: u64 = 25;
 /// Requests told of when answers differ.
 const TOLD_MAX: usize = 30;
+/// Turns of this process's other tasks between the asking for a put and the kill: with few the request is
+/// not even sent, with many it is answered.
+const N_TURNS_MAX: usize = 40;
 /// A checkpoint every so many entries, so that restarts begin at some.
 const OUR_FLAGS: &[&str] = &["--snapshot-count=40"];
 /// It is never killed here.
@@ -157,7 +160,7 @@ impl Pair {
 
     async fn restart(&mut self, g: &mut Generator, inventor: &mut Inventor) {
         if g.chance(40) {
-            self.kill_amid_a_put(inventor).await;
+            self.kill_amid_a_put(g, inventor).await;
         } else {
             self.ours.restart(g.chance(70)).await;
         }
@@ -165,17 +168,20 @@ impl Pair {
     }
 
     /// Kills ours while it is about to put: it may come true or not, and etcd follows.
-    async fn kill_amid_a_put(&mut self, inventor: &mut Inventor) {
+    async fn kill_amid_a_put(&mut self, g: &mut Generator, inventor: &mut Inventor) {
         let put = inventor.put_like_no_other();
         let (key, value) = (put.key.clone(), put.value.clone());
         let client = self.ours.client.clone();
         let request = Request::Put(put.clone());
         let asked = tokio::spawn(async move { request.ask(&client).await });
-        tokio::task::yield_now().await;
+        for _ in 0..g.int(1..=N_TURNS_MAX) {
+            tokio::task::yield_now().await;
+        }
         self.ours.restart(true).await;
-        drop(asked.await);
+        let acknowledged = asked.await.expect("a task that ends");
         let got = Request::Range(RangeRequest { key, ..RangeRequest::default() });
         let came_true = got.ask(&self.ours.client).await.text.contains(&format!("{value:?}"));
+        assert!(came_true || acknowledged.revision == 0, "a put that was acknowledged is lost");
         if came_true {
             self.follow(put, inventor).await;
         }
