@@ -9,7 +9,6 @@ use std::process::{Command, Stdio};
 
 /// Where etcd may be found without asking.
 const VARIABLE: &str = "RETCD_REFERENCE_ETCD";
-const PACKAGE: &str = "go.etcd.io/etcd/server/v3";
 
 /// The repository this was built from.
 pub(crate) fn root() -> &'static Path {
@@ -26,24 +25,18 @@ pub(crate) fn find(named: Option<PathBuf>) -> Result<PathBuf, String> {
             Err(format!("{} is no file", path.display()))
         };
     }
-    let (kept, built) = (root().join("reference/bin/etcd"), root().join("target/reference/etcd"));
+    let (kept, built) = (root().join("reference/bin/etcd"), root().join("target/reference/server"));
     match [kept, built.clone()].into_iter().find(|path| path.is_file()) {
         Some(path) => Ok(path),
-        None => build(&built).map(|()| built),
+        None => build().map(|()| built),
     }
 }
 
-fn build(target: &Path) -> Result<(), String> {
-    let output = Command::new("go")
-        .arg("build")
-        .arg("-C")
-        .arg(root().join("reference"))
-        .arg("-o")
-        .arg(target)
-        .arg(PACKAGE)
+fn build() -> Result<(), String> {
+    let output = Command::new(root().join("reference/build"))
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| format!("{VARIABLE} is not set, and go can't be run: {error}"))?;
+        .map_err(|error| format!("{VARIABLE} is not set, and nothing can be built: {error}"))?;
     if output.status.success() {
         return Ok(());
     }

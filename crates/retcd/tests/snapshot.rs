@@ -12,6 +12,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 use std::{env, fs, process, thread};
 
+use stdx::tool;
+
 const VARIABLE: &str = "RETCD_REFERENCE_BIN";
 
 /// How long a server may take to start on a busy machine.
@@ -24,15 +26,11 @@ struct Workshop {
 }
 
 impl Workshop {
-    #[expect(clippy::print_stderr, reason = "a test that proves nothing says so")]
     fn open(name: &str) -> Option<Self> {
-        let Some(programs) = env::var_os(VARIABLE) else {
-            eprintln!("skipped: {VARIABLE} names no folder with etcd's executables");
-            return None;
-        };
+        let programs = tool::named(VARIABLE, name)?;
         let folder = env::temp_dir().join(format!("retcd-{name}-{}", process::id()));
         fs::create_dir_all(&folder).expect("a folder for files");
-        Some(Self { programs: programs.into(), folder })
+        Some(Self { programs, folder })
     }
 
     fn path(&self, name: &str) -> String {

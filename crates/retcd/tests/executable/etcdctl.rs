@@ -19,6 +19,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::{env, iter};
 
 use stdx::script::run_folder;
+use stdx::tool;
 
 use crate::support::block_on;
 use crate::support::process::{Home, Server, retcd};
@@ -32,7 +33,6 @@ fn etcdctl_prints_what_it_prints_of_etcd() {
     });
 }
 
-#[expect(clippy::print_stderr, reason = "nobody should believe that something was tested")]
 fn etcdctl() -> Option<PathBuf> {
     if let Some(named) = env::var_os("RETCD_ETCDCTL") {
         return Some(named.into());
@@ -40,7 +40,8 @@ fn etcdctl() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path).map(|dir| dir.join("etcdctl")).find(|file| file.is_file());
     if found.is_none() {
-        eprintln!("skipped: there is no etcdctl on the path, and RETCD_ETCDCTL names none");
+        let why = "there is no etcdctl on the path, and RETCD_ETCDCTL names none";
+        tool::skipped("recorded answers of etcdctl", why);
     }
     found
 }

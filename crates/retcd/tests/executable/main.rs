@@ -7,11 +7,15 @@
 //! | [`crash`] | does `kill -9`, at whatever moment, lose or invent anything? |
 //! | [`cli`] | does every bad start end in one clear line, and every good one in peace? |
 //! | [`etcdctl`] | does stock etcdctl get the answers it gets from etcd? |
+//! | [`equality`] | has it, after the same history, the same keys and hashes as a running etcd? |
+//! | [`others`] | do client libraries, h2spec and etcdctl's own checks find an etcd? |
 //! | [`support`] | a server process, a client of it, and patience with a limit |
 
 mod bounds;
 mod cli;
 mod cluster;
 mod crash;
+mod equality;
 mod etcdctl;
+mod others;
 mod support;

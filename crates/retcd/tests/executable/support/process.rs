@@ -110,6 +110,14 @@ impl Server {
         client
     }
 
+    /// As [`ready`](Self::ready); `None` if the server ends instead.
+    pub(crate) async fn ready_or_ended(&mut self) -> Option<Client> {
+        eventually("a server that listens, or ends", async || {
+            if self.has_ended() { Some(None) } else { self.connect().await.map(Some) }
+        })
+        .await
+    }
+
     async fn connect(&mut self) -> Option<Client> {
         if let Some(status) = self.child.try_wait().expect("a child") {
             panic!("the server ended by itself: {status}\n{}", self.log());
