@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::failure::Failure;
-use crate::load::{LOADS, Named};
+use crate::load::{LOADS, Named, What};
+use crate::process::{ALONE, Cast};
 
 pub(crate) struct Arguments {
     pub(crate) loads: Vec<&'static Named>,
     pub(crate) window: Duration,
     pub(crate) rounds: usize,
+    pub(crate) cast: Cast,
     pub(crate) retcd: Option<PathBuf>,
     pub(crate) etcd: Option<PathBuf>,
     pub(crate) json: bool,
@@ -24,6 +26,7 @@ pub(crate) enum Wish {
 
 const ROUNDS_MAX: usize = 100;
 const SECONDS_MAX: f64 = 600.0;
+const MEMBERS_MAX: usize = 7;
 
 impl Wish {
     pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Self, Failure> {
@@ -31,6 +34,7 @@ impl Wish {
             loads: LOADS.iter().collect(),
             window: Duration::from_secs(3),
             rounds: 3,
+            cast: ALONE,
             retcd: None,
             etcd: None,
             json: false,
@@ -56,6 +60,11 @@ impl Wish {
                 "--rounds" => {
                     wish.rounds = number(&flag, &value()?, 1.0, ROUNDS_MAX as f64)? as usize;
                 }
+                "--members" => {
+                    let members = number(&flag, &value()?, 1.0, MEMBERS_MAX as f64)?;
+                    wish.cast.members = members as usize;
+                }
+                "--at" => wish.cast.follower = at(&value()?)?,
                 "--retcd" => wish.retcd = Some(value()?.into()),
                 "--etcd" => wish.etcd = Some(value()?.into()),
                 "--json" => wish.json = true,
@@ -64,7 +73,21 @@ impl Wish {
                 _ => return Err(Failure::Usage(format!("{flag} is no flag; see --help"))),
             }
         }
+        if wish.cast != ALONE {
+            wish.loads.retain(|load| matches!(load.what, What::Rate(_)));
+        }
+        if wish.cast.follower && wish.cast.members == 1 {
+            return Err(Failure::Usage("one member has no follower".to_owned()));
+        }
         Ok(Self::Measure(wish))
+    }
+}
+
+fn at(who: &str) -> Result<bool, Failure> {
+    match who {
+        "leader" => Ok(false),
+        "follower" => Ok(true),
+        _ => Err(Failure::Usage("--at wants leader or follower".to_owned())),
     }
 }
 
@@ -98,6 +121,8 @@ bench: retcd beside Go etcd on the same loads, in turns.
   --loads NAME,…   which loads, or `all` (the default); `put` stands for every put-…
   --seconds N      how long each is counted, each time (3)
   --rounds N       how often, in turns; medians are told (3)
+  --members N      how many members each server has, all on its core (1); then rates only are measured
+  --at WHO         whether the leader is asked or a follower (leader)
   --retcd PATH     the retcd to measure (default: the one beside this executable)
   --etcd PATH      the etcd to measure (default: $RETCD_REFERENCE_ETCD, else it is built with Go)
   --json           print JSON, not tables
@@ -137,7 +162,15 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for line in ["--loads nothing", "--seconds 0", "--rounds x", "--frobnicate", "--etcd"] {
+        for line in [
+            "--at follower",
+            "--members 9",
+            "--loads nothing",
+            "--seconds 0",
+            "--rounds x",
+            "--frobnicate",
+            "--etcd",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -15,7 +15,7 @@
 //!
 //! # Not here
 //!
-//! Several members, TLS, authentication. Whether answers are right: `tests/` and `sim` see to that;
+//! TLS, authentication. Whether answers are right: `tests/` and `sim` see to that;
 //! here a wrong count or a missing byte only ends the measurement.
 
 #![forbid(unsafe_code)]
@@ -44,7 +44,7 @@ use std::process::ExitCode;
 use arguments::{Arguments, Wish, help};
 use failure::{Failure, system};
 use machine::Cores;
-use process::Folder;
+use process::{Cast, Folder};
 use report::Report;
 use suite::{Contestant, Suite, say};
 
@@ -89,19 +89,33 @@ fn measure(arguments: &Arguments) -> Result<Report, Failure> {
     }
     let contestants = contestants(arguments)?;
     let (window, rounds) = (arguments.window, arguments.rounds);
-    let suite = Suite { contestants: &contestants, cores, folder: &folder, window, rounds };
+    let cast = arguments.cast;
+    let suite = Suite { contestants: &contestants, cores, folder: &folder, window, rounds, cast };
     let who = suite.who()?;
     Ok(Report {
         machine: machine::describe(cores),
         date: machine::date(),
         method: format!(
-            "Medians of {rounds} rounds in turns, {} s each; keys 60 B, values 256 B.",
-            window.as_secs_f64()
+            "Medians of {rounds} rounds in turns, {} s each; keys 60 B, values 256 B. {}",
+            window.as_secs_f64(),
+            told(cast)
         ),
         who,
         rates: suite.rates(&arguments.loads),
         facts: suite.facts(&arguments.loads),
     })
+}
+
+fn told(cast: Cast) -> String {
+    match cast {
+        Cast { members: 1, .. } => "One member.".to_owned(),
+        Cast { members, follower } => {
+            let who = if follower { "a follower" } else { "the leader" };
+            format!(
+                "{members} members on one core, of which {who} is asked; CPU and memory of all."
+            )
+        }
+    }
 }
 
 /// etcd first, so that what is told second is compared with it; either may be missing.

@@ -96,8 +96,22 @@ pub(crate) fn launch(mut args: impl Iterator<Item = OsString>) -> Failure {
     system(format!("starting {}", program.display()))(error)
 }
 
+/// How many members a server has, and which of them is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cast {
+    pub(crate) members: usize,
+    /// Whether a follower is asked, not the leader.
+    pub(crate) follower: bool,
+}
+
+/// One member asks nobody.
+pub(crate) const ALONE: Cast = Cast { members: 1, follower: false };
+
+/// A server: one member, or several that are one store.
 pub(crate) struct Server {
-    child: Child,
+    children: Vec<Child>,
+    addresses: Vec<SocketAddr>,
+    /// The member that is asked.
     pub(crate) address: SocketAddr,
     log: PathBuf,
     started: Instant,
@@ -110,31 +124,48 @@ impl Server {
         folder: &Path,
         core: Option<Core>,
     ) -> Result<Self, Failure> {
-        let (client, peer) = free_ports()?;
-        let log = folder.with_extension("log");
-        let file = File::options().create(true).append(true).open(&log);
-        let file = file.map_err(system(format!("writing {}", log.display())))?;
-        let stdout = file.try_clone().map_err(system("sharing a log"))?;
-        let bench = std::env::current_exe().map_err(system("finding ourselves"))?;
+        Self::start_all(program, folder, core, 1)
+    }
 
-        let mut command = Command::new(bench);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("ETCD_") {
-                command.env_remove(name);
+    /// Starts so many members, each on a folder of its own beside `folder`, and all on one core.
+    pub(crate) fn start_all(
+        program: &Path,
+        folder: &Path,
+        core: Option<Core>,
+        members: usize,
+    ) -> Result<Self, Failure> {
+        let seats = (0..members).map(|_| free_ports()).collect::<Result<Vec<_>, _>>()?;
+        let named = |(n, (_, peer)): (usize, &(_, SocketAddr))| format!("bench{n}=http://{peer}");
+        let cluster = seats.iter().enumerate().map(named).collect::<Vec<_>>().join(",");
+        let log = folder.with_extension("log");
+        let started = Instant::now();
+        let mut server = Self {
+            children: Vec::new(),
+            addresses: seats.iter().map(|(client, _)| *client).collect(),
+            address: seats[0].0,
+            log,
+            started,
+        };
+        for (n, seat) in seats.iter().enumerate() {
+            let data = if n == 0 { folder.into() } else { folder.with_extension(n.to_string()) };
+            let flags = flags(n, &data, *seat, &cluster);
+            server.children.push(spawn(program, core, &server.log, flags)?);
+        }
+        Ok(server)
+    }
+
+    /// Has the loads ask the leader, or a follower.
+    pub(crate) fn ask(&mut self, cast: Cast) -> Result<(), Failure> {
+        for &address in &self.addresses {
+            let status: StatusResponse =
+                call(address, Method::Status, &StatusRequest::default(), START_MAX)?;
+            let leads = status.header.is_some_and(|header| header.member_id == status.leader);
+            if leads != cast.follower {
+                self.address = address;
+                return Ok(());
             }
         }
-        command
-            .arg(LAUNCH)
-            .arg(core.map_or("-".to_owned(), |core| core.0.to_string()))
-            .arg(program)
-            .args(flags(folder, client, peer))
-            .env("ETCD_QUOTA_BACKEND_BYTES", QUOTA)
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(file);
-        let started = Instant::now();
-        let child = command.spawn().map_err(system("starting a server"))?;
-        Ok(Self { child, address: client, log, started })
+        Err(Failure::TooLate { doing: "finding a member to ask" })
     }
 
     /// Waits until a request is answered; says how long after its start that was.
@@ -144,10 +175,14 @@ impl Server {
             ..Default::default()
         };
         loop {
-            let answer: Result<proto::etcdserverpb::RangeResponse, _> =
-                call(self.address, Method::Range, &probe, PATIENCE);
+            let answers = |address: &SocketAddr| {
+                let answer: Result<proto::etcdserverpb::RangeResponse, _> =
+                    call(*address, Method::Range, &probe, PATIENCE);
+                answer.is_ok()
+            };
+            let all_answer = self.addresses.iter().all(answers);
             let took = self.started.elapsed();
-            if answer.is_ok() {
+            if all_answer {
                 return Ok(took);
             }
             self.check_alive()?;
@@ -160,15 +195,14 @@ impl Server {
 
     /// An error if the server has ended.
     pub(crate) fn check_alive(&mut self) -> Result<(), Failure> {
-        match self.child.try_wait() {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) => {
+        for child in &mut self.children {
+            if child.try_wait().map_err(system("looking after a server"))?.is_some() {
                 let log = fs::read(&self.log).unwrap_or_default();
                 let tail = &log[log.len().saturating_sub(LOG_TAIL)..];
-                Err(Failure::Died { log: String::from_utf8_lossy(tail).into_owned() })
+                return Err(Failure::Died { log: String::from_utf8_lossy(tail).into_owned() });
             }
-            Err(error) => Err(system("looking after a server")(error)),
         }
+        Ok(())
     }
 
     pub(crate) fn version(&self) -> Result<String, Failure> {
@@ -178,37 +212,71 @@ impl Server {
     }
 
     pub(crate) fn cpu(&self) -> Cpu {
-        Cpu::of(self.pid())
+        Cpu::of_all(self.pids())
     }
 
     pub(crate) fn memory(&self) -> Memory {
-        Memory::of(self.pid())
+        Memory::of_all(self.pids())
     }
 
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+    fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.children.iter().map(Pid::from_child)
     }
 
     /// Ends the server as an operator would.
     pub(crate) fn stop(mut self) -> Result<(), Failure> {
-        kill_process(self.pid(), Signal::TERM).map_err(system("stopping a server"))?;
-        let asked = Instant::now();
-        while asked.elapsed() < STOP_MAX {
-            if self.child.try_wait().map_err(system("stopping a server"))?.is_some() {
-                return Ok(());
-            }
-            pause(LOOK_EVERY);
+        for pid in self.pids() {
+            kill_process(pid, Signal::TERM).map_err(system("stopping a server"))?;
         }
-        Err(Failure::TooLate { doing: "stopping a server" })
+        let asked = Instant::now();
+        for child in &mut self.children {
+            while child.try_wait().map_err(system("stopping a server"))?.is_none() {
+                if asked.elapsed() >= STOP_MAX {
+                    return Err(Failure::TooLate { doing: "stopping a server" });
+                }
+                pause(LOOK_EVERY);
+            }
+        }
+        Ok(())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only where the server has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for child in &mut self.children {
+            // Both fail only where the server has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
+}
+
+fn spawn(
+    program: &Path,
+    core: Option<Core>,
+    log: &Path,
+    flags: Vec<OsString>,
+) -> Result<Child, Failure> {
+    let file = File::options().create(true).append(true).open(log);
+    let file = file.map_err(system(format!("writing {}", log.display())))?;
+    let stdout = file.try_clone().map_err(system("sharing a log"))?;
+    let bench = std::env::current_exe().map_err(system("finding ourselves"))?;
+    let mut command = Command::new(bench);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ETCD_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .arg(LAUNCH)
+        .arg(core.map_or("-".to_owned(), |core| core.0.to_string()))
+        .arg(program)
+        .args(flags)
+        .env("ETCD_QUOTA_BACKEND_BYTES", QUOTA)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(file);
+    command.spawn().map_err(system("starting a server"))
 }
 
 /// Two ports nobody listens on.
@@ -221,16 +289,21 @@ fn free_ports() -> Result<(SocketAddr, SocketAddr), Failure> {
     find().map_err(system::<std::io::Error>("finding free ports"))
 }
 
-fn flags(folder: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<OsString> {
+fn flags(
+    n: usize,
+    folder: &Path,
+    (client, peer): (SocketAddr, SocketAddr),
+    cluster: &str,
+) -> Vec<OsString> {
     let (client, peer) = (format!("http://{client}"), format!("http://{peer}"));
     let mut flags: Vec<OsString> = vec!["--data-dir".into(), folder.into()];
     let rest = [
-        ("--name", "bench".to_owned()),
+        ("--name", format!("bench{n}")),
         ("--listen-client-urls", client.clone()),
         ("--advertise-client-urls", client),
         ("--listen-peer-urls", peer.clone()),
-        ("--initial-advertise-peer-urls", peer.clone()),
-        ("--initial-cluster", format!("bench={peer}")),
+        ("--initial-advertise-peer-urls", peer),
+        ("--initial-cluster", cluster.to_owned()),
     ];
     flags.extend(rest.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]));
     flags

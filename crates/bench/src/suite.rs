@@ -16,7 +16,7 @@ use crate::load::whole::{Fact, Subject, Whole};
 use crate::load::{Named, Rate, What, fill};
 use crate::machine::Cores;
 use crate::measure::{Sample, Setting};
-use crate::process::{Folder, Server};
+use crate::process::{Cast, Folder, Server};
 use crate::report::{Row, Who, median_facts, median_sample};
 
 /// One of those compared.
@@ -31,6 +31,7 @@ pub(crate) struct Suite<'a> {
     pub(crate) folder: &'a Folder,
     pub(crate) window: Duration,
     pub(crate) rounds: usize,
+    pub(crate) cast: Cast,
 }
 
 /// Tells whoever is waiting.
@@ -124,8 +125,10 @@ impl Suite<'_> {
         let data = self.data(contestant, "rates");
         // A server that failed may have left its own.
         let _ = std::fs::remove_dir_all(&data);
-        let mut server = Server::start(&contestant.program, &data, self.cores.server)?;
+        let members = self.cast.members;
+        let mut server = Server::start_all(&contestant.program, &data, self.cores.server, members)?;
         server.wait_ready()?;
+        server.ask(self.cast)?;
         fill(&server)?;
         Ok(server)
     }

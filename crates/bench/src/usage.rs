@@ -33,6 +33,14 @@ impl Cpu {
         Self { threads, ticks: duration(ticks(&stat).unwrap_or(0)) }
     }
 
+    /// What several processes have used together.
+    pub(crate) fn of_all(pids: impl Iterator<Item = Pid>) -> Self {
+        pids.map(Self::of).fold(Self::default(), |a, b| Self {
+            threads: a.threads + b.threads,
+            ticks: a.ticks + b.ticks,
+        })
+    }
+
     /// What was used since then.
     pub(crate) fn since(self, then: Self) -> Duration {
         let threads = self.threads.saturating_sub(then.threads);
@@ -84,6 +92,14 @@ impl Memory {
         let path = format!("/proc/{}/status", pid.as_raw_nonzero());
         let status = fs::read_to_string(path).unwrap_or_default();
         Self { resident: size(&status, "VmRSS:"), anonymous: size(&status, "RssAnon:") }
+    }
+
+    /// Of several processes together.
+    pub(crate) fn of_all(pids: impl Iterator<Item = Pid>) -> Self {
+        pids.map(Self::of).fold(Self::default(), |a, b| Self {
+            resident: a.resident + b.resident,
+            anonymous: a.anonymous + b.anonymous,
+        })
     }
 }
 

@@ -161,16 +161,18 @@ fn finish_install(
     logger: &Logger,
 ) -> Result<(), StartError> {
     let told = |error: &dyn fmt::Display| StartError(format!("snapshot: {error}"));
-    let newest = home.snapshots().pop().filter(|index| *index > state.applied().0);
-    if let Some(index) = newest {
+    let applied = state.applied().0;
+    let mut came: Vec<u64> = home.snapshots().into_iter().filter(|i| *i > applied).collect();
+    if !came.is_empty() {
         let marks = Wal::marks(&*home.disk, wal_dir).map_err(|e| told(&e))?;
-        if marks.iter().any(|mark| mark.index == index) {
-            let file = home.snapshot(index);
-            *state = restore::build(&home.disk, &file, &home.member_dir, home.state)
-                .map_err(|e| told(&e))?;
-            restore::remove_older(&*home.disk, &home.member_dir).map_err(|e| told(&e))?;
-            log::info!(logger, "applied snapshot", "snapshot-index" = index);
-        }
+        came.retain(|index| marks.iter().any(|mark| mark.index == *index));
+    }
+    if let Some(index) = came.pop() {
+        let file = home.snapshot(index);
+        *state = restore::build(&home.disk, &file, &home.member_dir, home.state)
+            .map_err(|e| told(&e))?;
+        restore::remove_older(&*home.disk, &home.member_dir).map_err(|e| told(&e))?;
+        log::info!(logger, "applied snapshot", "snapshot-index" = index);
     }
     // Of those raft never got to hear of, the leader sends another.
     home.remove_snapshots(u64::MAX).map_err(|e| told(&e))

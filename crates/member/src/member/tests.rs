@@ -40,3 +40,51 @@ fn a_member_alone_reads_without_a_round_only_when_all_of_earlier_terms_is_applie
     member.step(Event::Applied(Index(6)), &mut effects);
     assert!(member.view().lone);
 }
+
+/// Leads, as far as its own disk is concerned; what it wrote meanwhile.
+fn elected(member: &mut Member, effects: &mut Effects) -> Vec<Entry> {
+    let mut written = Vec::new();
+    member.step(Event::Campaign, effects);
+    while let Some(persist) = effects.raft.persist.take() {
+        written.append(&mut effects.raft.append);
+        member.step(Event::Persisted(persist), effects);
+    }
+    written
+}
+
+#[test]
+fn what_is_asked_before_there_is_a_leader_is_done_once_by_the_next_one() {
+    let mut member = restarted(5);
+    let mut effects = Effects::default();
+    let data = Bytes::from_static(b"y");
+    member.step(Event::Propose(vec![Proposal { id: 8, data: data.clone() }]), &mut effects);
+    let ticket = ReadTicket { port: 1, round: 1 };
+    member.step(Event::Read(ticket), &mut effects);
+    assert!(effects.refused.is_empty() && effects.reads.is_empty(), "nobody is refused");
+
+    let written = elected(&mut member, &mut effects);
+    let times = written.iter().filter(|entry| entry.data == data).count();
+    assert_eq!(times, 1, "{written:?}");
+    for _ in 0..PATIENCE.retry_ticks {
+        member.step(Event::Tick, &mut effects);
+    }
+    let answered: Vec<_> =
+        effects.reads.iter().map(|(ticket, result)| (*ticket, result.is_ok())).collect();
+    assert_eq!(answered, [(ticket, true)]);
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_done() {
+    let mut member = restarted(5);
+    let mut effects = Effects::default();
+    let data = Bytes::from_static(b"y");
+    member.step(Event::Propose(vec![Proposal { id: 8, data: data.clone() }]), &mut effects);
+    for _ in 0..PATIENCE.give_up_ticks {
+        // It may stand for election by itself; nobody's disk lets it win.
+        member.step(Event::Tick, &mut effects);
+    }
+    effects.clear();
+    let mut written = elected(&mut member, &mut effects);
+    written.retain(|entry| entry.data == data);
+    assert_eq!(written, []);
+}

@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `fleet` | the processes |
+//! | `local` | the command that starts a cluster for trying things out |
 //! | `load` | clients that remember what they asked for and were told |
 //! | `verdict` | whether all of that can be true |
 //!
@@ -11,6 +12,7 @@
 
 mod fleet;
 mod load;
+mod local;
 mod verdict;
 
 use std::env;

@@ -52,6 +52,16 @@ pub(crate) fn free_port() -> u16 {
     panic!("all ports are taken");
 }
 
+/// The first of `n` ports in a row nobody listens at.
+pub(crate) fn free_ports(n: u16) -> u16 {
+    loop {
+        let first = free_port();
+        if (1..n).all(|next| TcpListener::bind(("127.0.0.1", first + next)).is_ok()) {
+            return first;
+        }
+    }
+}
+
 /// A folder that goes when the test has passed, and stays for whoever looks into why it has not.
 #[derive(Debug)]
 pub(crate) struct Folder(PathBuf);
