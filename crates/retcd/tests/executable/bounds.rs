@@ -139,7 +139,7 @@ fn what_is_too_large_is_refused_in_etcds_words() {
         let large = client.call::<PutResponse>(Method::Put, &put(1, 1_600_000)).await;
         refused(large, 3, "etcdserver: request is too large");
         let larger = client.call::<PutResponse>(Method::Put, &put(1, 3_000_000)).await;
-        refused(larger, 8, "grpc: received message larger than max (3000016 vs. 2097152)");
+        refused(larger, 8, "grpc: received message larger than max (3000015 vs. 2097152)");
         let many = txn(&client, (0..129).map(|n| put(n, 1)).collect()).await;
         refused(many, 3, "etcdserver: too many operations in txn request");
         puts_go_on(&client).await;
