@@ -72,10 +72,14 @@ pub(super) fn member_update(
     call: &Call,
 ) -> Result<(), Status> {
     let MemberUpdateRequest { id, peer_urls } = decode(&call.body)?;
-    if peer_urls.is_empty() || peer_urls.iter().any(|url| Url::parse(url).is_err()) {
+    let malformed = peer_urls.is_empty() || peer_urls.iter().any(|url| Url::parse(url).is_err());
+    let change = MemberChange::Update { id, peer_urls };
+    turn.state().membership().check(&change)?;
+    if malformed {
+        // etcd leaves this to its clients; nobody would find the member there.
         return Err(Error::MemberBadURLs.into());
     }
-    propose(port, turn, call, &MemberChange::Update { id, peer_urls })
+    propose(port, turn, call, &change)
 }
 
 /// Only a leader knows how far a learner is: others pass the question on.
