@@ -34,7 +34,7 @@ use tokio::time::sleep;
 
 use super::frame::{FRAME_MAX, Kind};
 use super::snapshot::{self, Desk};
-use super::{Shared, ask, head, stranger, stream};
+use super::{Shared, ask, head, stranger, stream, word};
 use crate::http::Content;
 use crate::listen::{Accepted, Listener};
 use crate::log::{self, Value as LogValue};
@@ -135,7 +135,7 @@ impl Door {
         json!({
             "etcdserver": version::ETCD,
             "etcdcluster": decided.as_deref().unwrap_or("not_decided"),
-            "storage": if decided.is_some() { version::STORAGE } else { "" },
+            "storage": if decided.is_some() { version::STORAGE } else { "unknown" },
         })
     }
 
@@ -254,7 +254,7 @@ impl Door {
                 "compact_revision": answer.compact_revision,
                 "hash_revision": answer.hash_revision,
             })),
-            Err(error) => refuse(StatusCode::BAD_REQUEST, error.text()),
+            Err(error) => refuse(StatusCode::BAD_REQUEST, word::said(error)),
         }
     }
 
@@ -267,11 +267,11 @@ impl Door {
         };
         match self.shared.host.promote(id, ask::token(request.headers())).await {
             Ok(members) => json_answer(&members_json(&members)),
-            Err(error @ Error::MemberNotFound) => refuse(StatusCode::NOT_FOUND, error.text()),
+            Err(error @ Error::MemberNotFound) => refuse(StatusCode::NOT_FOUND, word::said(error)),
             Err(error @ (Error::MemberNotLearner | Error::LearnerNotReady)) => {
-                refuse(StatusCode::PRECONDITION_FAILED, error.text())
+                refuse(StatusCode::PRECONDITION_FAILED, word::said(error))
             }
-            Err(error) => refuse(status_of(error), error.text()),
+            Err(error) => refuse(status_of(error), word::said(error)),
         }
     }
 
@@ -281,9 +281,9 @@ impl Door {
             return refuse(StatusCode::BAD_REQUEST, "error unmarshalling request");
         };
         match self.shared.host.renew(id).await {
-            Ok(0) => refuse(StatusCode::NOT_FOUND, Error::LeaseNotFound.text()),
+            Ok(0) => refuse(StatusCode::NOT_FOUND, word::said(Error::LeaseNotFound)),
             Ok(ttl) => protobuf(&LeaseKeepAliveResponse { header: None, id, ttl }),
-            Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.text()),
+            Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, word::said(error)),
         }
     }
 
@@ -295,12 +295,12 @@ impl Door {
         };
         match self.shared.host.time_to_live(asked).await {
             Ok(answer) if answer.ttl < 0 && answer.granted_ttl == 0 => {
-                refuse(StatusCode::NOT_FOUND, Error::LeaseNotFound.text())
+                refuse(StatusCode::NOT_FOUND, word::said(Error::LeaseNotFound))
             }
             Ok(answer) => {
                 protobuf(&LeaseInternalResponse { lease_time_to_live_response: Some(answer) })
             }
-            Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.text()),
+            Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, word::said(error)),
         }
     }
 }

@@ -18,6 +18,7 @@
 //! | [`stream`], [`post`], [`snapshot`] | the three ways |
 //! | [`door`] | what other members ask for, and are answered |
 //! | [`ask`] | what we ask them |
+//! | [`word`] | how errors are told |
 //!
 //! # Invariants
 //!
@@ -40,6 +41,7 @@ mod stranger;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod word;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -212,10 +212,11 @@ fn reply(from: u64, to: u64, n: u64) -> Message {
 }
 
 fn numbers(told: &Told) -> Vec<u64> {
-    let number = |message: &Message| match &message.body {
-        Body::AppendReply(AppendReply::Accepted { last }) => last.0,
-        Body::Append { prev, .. } => prev.index.0,
-        other => panic!("sent by nobody: {other:?}"),
+    let number = |message: &Message| {
+        let Body::AppendReply(AppendReply::Accepted { last }) = &message.body else {
+            panic!("sent by nobody: {message:?}")
+        };
+        last.0
     };
     told.messages.iter().map(number).collect()
 }
