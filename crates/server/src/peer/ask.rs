@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use super::dial::Connection;
 use super::remote::Remote;
-use super::{Peers, Shared, head};
+use super::{Peers, Shared, head, word};
 
 /// Between two probes of a member.
 const PROBE_INTERVAL: Duration = Duration::from_secs(4);
@@ -142,7 +142,7 @@ impl Peers {
         let (status, body) = self.ask(leader, request, Bytes::new()).await?;
         if status != StatusCode::OK {
             let text = String::from_utf8_lossy(&body);
-            return Err(Error::from_text(text.trim()).unwrap_or(Error::Unhealthy));
+            return Err(word::heard(text.trim()).unwrap_or(Error::Unhealthy));
         }
         members(&body).ok_or(Error::Unhealthy)
     }
@@ -158,7 +158,7 @@ impl Peers {
         let (status, body) = self.ask(id, request, body).await?;
         if status != StatusCode::OK {
             let text = String::from_utf8_lossy(&body);
-            return Err(Error::from_text(text.trim()).unwrap_or(Error::Unhealthy));
+            return Err(word::heard(text.trim()).unwrap_or(Error::Unhealthy));
         }
         let said: Value = serde_json::from_slice(&body).map_err(|_| Error::Unhealthy)?;
         let hash = said["hash"].as_u64().and_then(|hash| u32::try_from(hash).ok());

@@ -26,14 +26,15 @@ use hyper_util::rt::TokioIo;
 use proto::error::{Code, Error, Status};
 use proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, Member};
 use proto::leasepb::{LeaseInternalRequest, LeaseInternalResponse};
-use proto::prost::Message;
+use proto::prost::Message as Protobuf;
+use raft::{Body, Message};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
 
 use super::frame::{FRAME_MAX, Kind};
 use super::snapshot::{self, Desk};
-use super::{Shared, ask, head, stream};
+use super::{Shared, ask, head, stranger, stream, word};
 use crate::http::Content;
 use crate::listen::{Accepted, Listener};
 use crate::log::{self, Value as LogValue};
@@ -134,7 +135,7 @@ impl Door {
         json!({
             "etcdserver": version::ETCD,
             "etcdcluster": decided.as_deref().unwrap_or("not_decided"),
-            "storage": if decided.is_some() { version::STORAGE } else { "" },
+            "storage": if decided.is_some() { version::STORAGE } else { "unknown" },
         })
     }
 
@@ -149,20 +150,29 @@ impl Door {
         is_removed.then(|| refuse(gone, text))
     }
 
+    /// Says the version whatever the answer: etcd's members look at it before the status, and one
+    /// that is not told would never learn that it was removed.
     fn stream(&self, headers: &HeaderMap, kind: Kind, from: u64) -> Answer {
+        let mut answer = self.stream_or_refusal(headers, kind, from);
+        answer.headers_mut().insert(head::SERVER_VERSION, head::value(version::ETCD));
+        answer
+    }
+
+    fn stream_or_refusal(&self, headers: &HeaderMap, kind: Kind, from: u64) -> Answer {
         if let Some(answer) = self.check(headers, StatusCode::GONE) {
             return answer;
         }
         if self.shared.host.is_removed(from) {
             return refuse(StatusCode::GONE, "removed member");
         }
+        let Some(remote) = self.shared.remote(from) else {
+            stranger::learn(&self.shared, headers);
+            return refuse(StatusCode::NOT_FOUND, "error sender not found");
+        };
         let own = head::hex(self.shared.config.member_id);
         if head::text(headers, &head::RAFT_TO) != Some(own.as_str()) {
             return refuse(StatusCode::PRECONDITION_FAILED, "to field mismatch");
         }
-        let Some(remote) = self.shared.remote(from) else {
-            return refuse(StatusCode::NOT_FOUND, "error sender not found");
-        };
         log::info!(
             self.shared.config.logger,
             "established TCP streaming connection with remote peer",
@@ -171,19 +181,25 @@ impl Door {
             "remote-peer-id" = LogValue::Id(from)
         );
         let body = stream::feed(&self.shared, &remote, kind);
-        let mut answer = Response::new(Content::Lines(body));
-        answer.headers_mut().insert(head::SERVER_VERSION, head::value(version::ETCD));
-        answer
+        Response::new(Content::Lines(body))
     }
 
     async fn post(&self, request: Request<Incoming>) -> Answer {
         if let Some(answer) = self.check(request.headers(), StatusCode::FORBIDDEN) {
             return answer;
         }
+        stranger::learn(&self.shared, request.headers());
         let Some(body) = whole(request, FRAME_MAX as usize).await else {
             return refuse(StatusCode::BAD_REQUEST, "error reading raft message");
         };
         match member::message::decode(body) {
+            Ok(message) if message.to.get() != self.shared.config.member_id => {
+                refuse(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message")
+            }
+            // Without its file a snapshot means nothing.
+            Ok(Message { body: Body::Snapshot(_), .. }) => {
+                refuse(StatusCode::BAD_REQUEST, "wrong raft message type")
+            }
             Ok(message) => {
                 self.shared.host.receive(&mut vec![message]);
                 nothing()
@@ -196,6 +212,7 @@ impl Door {
         if let Some(answer) = self.check(request.headers(), StatusCode::FORBIDDEN) {
             return answer;
         }
+        stranger::learn(&self.shared, request.headers());
         match snapshot::receive(&self.shared, &self.desk, request.into_body()).await {
             Ok(message) => {
                 self.shared.host.receive(&mut vec![message]);
@@ -237,7 +254,7 @@ impl Door {
                 "compact_revision": answer.compact_revision,
                 "hash_revision": answer.hash_revision,
             })),
-            Err(error) => refuse(StatusCode::BAD_REQUEST, error.text()),
+            Err(error) => refuse(StatusCode::BAD_REQUEST, word::said(error)),
         }
     }
 
@@ -250,11 +267,11 @@ impl Door {
         };
         match self.shared.host.promote(id, ask::token(request.headers())).await {
             Ok(members) => json_answer(&members_json(&members)),
-            Err(error @ Error::MemberNotFound) => refuse(StatusCode::NOT_FOUND, error.text()),
+            Err(error @ Error::MemberNotFound) => refuse(StatusCode::NOT_FOUND, word::said(error)),
             Err(error @ (Error::MemberNotLearner | Error::LearnerNotReady)) => {
-                refuse(StatusCode::PRECONDITION_FAILED, error.text())
+                refuse(StatusCode::PRECONDITION_FAILED, word::said(error))
             }
-            Err(error) => refuse(status_of(error), error.text()),
+            Err(error) => refuse(status_of(error), word::said(error)),
         }
     }
 
@@ -264,9 +281,9 @@ impl Door {
             return refuse(StatusCode::BAD_REQUEST, "error unmarshalling request");
         };
         match self.shared.host.renew(id).await {
-            Ok(0) => refuse(StatusCode::NOT_FOUND, Error::LeaseNotFound.text()),
+            Ok(0) => refuse(StatusCode::NOT_FOUND, word::said(Error::LeaseNotFound)),
             Ok(ttl) => protobuf(&LeaseKeepAliveResponse { header: None, id, ttl }),
-            Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.text()),
+            Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, word::said(error)),
         }
     }
 
@@ -278,12 +295,12 @@ impl Door {
         };
         match self.shared.host.time_to_live(asked).await {
             Ok(answer) if answer.ttl < 0 && answer.granted_ttl == 0 => {
-                refuse(StatusCode::NOT_FOUND, Error::LeaseNotFound.text())
+                refuse(StatusCode::NOT_FOUND, word::said(Error::LeaseNotFound))
             }
             Ok(answer) => {
                 protobuf(&LeaseInternalResponse { lease_time_to_live_response: Some(answer) })
             }
-            Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.text()),
+            Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, word::said(error)),
         }
     }
 }
@@ -342,6 +359,6 @@ fn json_answer(value: &Value) -> Answer {
     with_type(StatusCode::OK, "application/json", format!("{value}\n"))
 }
 
-fn protobuf(message: &impl Message) -> Answer {
+fn protobuf(message: &impl Protobuf) -> Answer {
     with_type(StatusCode::OK, "application/protobuf", message.encode_to_vec())
 }

@@ -389,4 +389,65 @@ mod tests {
             }
         });
     }
+
+    fn recorded(name: &str) -> Vec<u8> {
+        let text = include_str!("../../testdata/recorded/etcd_3.7.1_streams.txt");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let digits = line.expect("a recorded line").as_bytes();
+        let byte = |pair: &[u8]| {
+            let pair = std::str::from_utf8(pair).expect("digits");
+            u8::from_str_radix(pair, 16).expect("digits")
+        };
+        digits.chunks(2).map(byte).collect()
+    }
+
+    fn recorded_id(name: &str) -> NodeId {
+        let bytes = recorded(name).try_into().expect("eight bytes");
+        NodeId::new(u64::from_be_bytes(bytes)).expect("not 0")
+    }
+
+    fn decoded(kind: Kind, bytes: &[u8]) -> Vec<Message> {
+        let mut decoder = Decoder::new(kind, recorded_id("from"), recorded_id("to"));
+        let mut messages = Vec::new();
+        decoder.receive(bytes, &mut messages).expect("what etcd sent");
+        assert!(decoder.buffer.is_empty(), "to its end");
+        messages
+    }
+
+    #[test]
+    fn the_appends_of_an_etcd_leader_are_understood() {
+        let messages = decoded(Kind::Append, &recorded("msgapp"));
+        let shown: Vec<_> = messages
+            .iter()
+            .map(|message| {
+                assert_eq!((message.from, message.to), (recorded_id("from"), recorded_id("to")));
+                assert_eq!(message.term, Term(2));
+                let Body::Append { prev, entries, commit } = &message.body else {
+                    panic!("an append: {message:?}")
+                };
+                assert!(entries.iter().all(|e| e.index == prev.index.next() && e.term == Term(2)));
+                (prev.index.0, entries.len(), commit.0)
+            })
+            .collect();
+        let puts = (8..12).flat_map(|prev| [(prev, 1, prev), (prev + 1, 0, prev + 1)]);
+        assert_eq!(shown, puts.collect::<Vec<_>>());
+
+        let (mut encoder, mut bytes) = (Encoder::new(Kind::Append), BytesMut::new());
+        messages.iter().for_each(|message| encoder.encode(message, &mut bytes));
+        assert_eq!(decoded(Kind::Append, &bytes), messages, "and said again");
+    }
+
+    #[test]
+    fn the_heartbeats_of_an_etcd_leader_are_understood() {
+        let bytes = recorded("message");
+        let messages = decoded(Kind::Message, &bytes);
+        let beat = Body::Heartbeat { commit: Index(8), context: Bytes::new() };
+        assert_eq!(messages.iter().map(|m| &m.body).collect::<Vec<_>>(), [&beat, &beat]);
+
+        let (mut encoder, mut said) = (Encoder::new(Kind::Message), BytesMut::new());
+        encoder.encode(&messages[0], &mut said);
+        encoder.link(&mut said);
+        encoder.encode(&messages[1], &mut said);
+        assert_eq!(said, bytes, "and said in the same bytes");
+    }
 }

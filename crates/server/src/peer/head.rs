@@ -52,7 +52,10 @@ pub(super) fn check(headers: &HeaderMap, cluster_id: u64) -> Result<(), Mismatch
     if theirs < parse(version::CLUSTER_MIN) || their_min > parse(version::ETCD) {
         return Err(Mismatch::Version);
     }
-    check_cluster(headers, cluster_id)
+    match text(headers, &CLUSTER_ID) {
+        Some(_) => check_cluster(headers, cluster_id),
+        None => Err(Mismatch::Cluster),
+    }
 }
 
 /// The cluster alone; whoever says nothing of it is let in.
@@ -107,5 +110,7 @@ mod tests {
         assert_eq!(of("2.3.0", "2.3.0", "ab"), Err(Mismatch::Version));
         assert_eq!(of("4.0.0", "4.0.0", "ab"), Err(Mismatch::Version));
         assert_eq!(check(&HeaderMap::new(), 1), Err(Mismatch::Version));
+        let nameless = headers(&[(SERVER_VERSION, "3.7.1"), (MIN_CLUSTER_VERSION, "3.0.0")]);
+        assert_eq!(check(&nameless, 1), Err(Mismatch::Cluster), "of no cluster");
     }
 }

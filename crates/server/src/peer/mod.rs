@@ -14,9 +14,11 @@
 //! | [`frame`] | the two framings, without I/O |
 //! | [`head`] | the headers by which members know each other |
 //! | [`remote`] | one other member: its queues, whether it is there |
+//! | [`stranger`] | senders we do not know yet |
 //! | [`stream`], [`post`], [`snapshot`] | the three ways |
 //! | [`door`] | what other members ask for, and are answered |
 //! | [`ask`] | what we ask them |
+//! | [`word`] | how errors are told |
 //!
 //! # Invariants
 //!
@@ -35,7 +37,11 @@ mod head;
 mod post;
 mod remote;
 mod snapshot;
+mod stranger;
 mod stream;
+#[cfg(test)]
+mod tests;
+mod word;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,6 +69,7 @@ pub(crate) use snapshot::path as snapshot_path;
 
 use self::frame::Kind;
 use self::remote::Remote;
+use self::stranger::Strangers;
 use crate::listen::Listener;
 use crate::log::Logger;
 use crate::metrics;
@@ -122,6 +129,8 @@ struct Shared {
     config: Config,
     host: Arc<dyn Host>,
     remotes: RwLock<BTreeMap<u64, Known>>,
+    /// Senders who are no members here yet; see [`stranger`].
+    strangers: Strangers,
 }
 
 /// A remote, and the tasks that keep it in touch.
@@ -153,7 +162,8 @@ impl Peers {
         doors: Vec<Listener>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let shared = Arc::new(Shared { config, host, remotes: RwLock::default() });
+        let (remotes, strangers) = (RwLock::default(), Strangers::default());
+        let shared = Arc::new(Shared { config, host, remotes, strangers });
         let stopping = Arc::new(Notify::new());
         let peers = Self {
             shared: Arc::clone(&shared),
@@ -190,9 +200,11 @@ impl Peers {
             let remotes = shared.remotes.read().unwrap_or_else(PoisonError::into_inner);
             for message in messages.drain(..) {
                 let to = message.to.get();
-                // Whoever is not known has just left, or not come yet.
-                let Some(known) = remotes.get(&to) else { continue };
-                if !known.remote.push(message) {
+                let known = remotes.get(&to).map(|known| Arc::clone(&known.remote));
+                // Whoever is not known either way has just left.
+                let known = known.or_else(|| shared.strangers.get(to));
+                let Some(remote) = known else { continue };
+                if !remote.push(message) {
                     lost.push(to);
                 }
             }
@@ -224,10 +236,12 @@ impl Peers {
             if !stays {
                 known.tasks.iter().for_each(AbortHandle::abort);
                 known.remote.detach_all();
+                known.remote.numbers.is_known.set(0);
             }
             stays
         });
         for (id, urls) in members {
+            shared.strangers.forget(*id);
             match remotes.get(id) {
                 Some(known) => known.remote.set_urls(urls.clone()),
                 None => drop(remotes.insert(*id, self.acquaint(*id, urls))),

@@ -99,7 +99,7 @@ pub(super) struct Remote {
     pub(super) posts: Outbox,
     attached: Mutex<Attached>,
     /// Streams that the remote feeds.
-    n_live: AtomicU64,
+    pub(super) n_live: AtomicU64,
     active_since: Mutex<Option<Instant>>,
     pub(super) numbers: Arc<Numbers>,
 }

@@ -138,7 +138,7 @@ pub(super) async fn receive(shared: &Shared, desk: &Desk, body: Incoming) -> io:
     let mut body = Pieces { body, rest: Bytes::new() };
     let message = body.message().await?;
     let Body::Snapshot(snapshot) = &message.body else {
-        return Err(io::Error::new(ErrorKind::InvalidData, "no snapshot message"));
+        return Err(io::Error::new(ErrorKind::InvalidData, "wrong raft message type"));
     };
     let (disk, dir) = (Arc::clone(&shared.config.disk), shared.config.snapshot_dir.clone());
     let name = path(&dir, snapshot.index.0);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::{Request, StatusCode};
-use raft::NodeId;
+use raft::{Body, NodeId};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{sleep, timeout};
 
@@ -139,6 +139,8 @@ async fn read(
         let Ok(bytes) = frame.map_err(io::Error::other)?.into_data() else { continue };
         remote.numbers.received_bytes.add(bytes.len() as u64);
         let decoded = decoder.receive(&bytes, &mut messages);
+        // Without its file a snapshot means nothing, and files do not come this way.
+        messages.retain(|message| !matches!(message.body, Body::Snapshot(_)));
         if !messages.is_empty() {
             shared.host.receive(&mut messages);
             messages.clear();
