@@ -44,6 +44,8 @@ impl Kind {
 
 /// The longest message or entry a stream may carry, in bytes; etcd's bound.
 pub(crate) const FRAME_MAX: u64 = 512 << 20;
+/// Bytes made room for at once.
+const RESERVE_MAX: usize = 1 << 20;
 /// Entries in one append.
 const ENTRIES_MAX: u64 = 1 << 20;
 
@@ -209,7 +211,8 @@ impl Decoder {
         let len = bounded(len)?;
         let start = at + WORD;
         if self.buffer.len() < start + len {
-            self.buffer.reserve(start + len - self.buffer.len());
+            // No more is taken on a mere claim than what comes is likely to fill soon.
+            self.buffer.reserve((start + len - self.buffer.len()).min(RESERVE_MAX));
             return Ok(Found::More);
         }
         self.buffer.advance(start);
