@@ -1,0 +1,141 @@
+//! The oracle: sees all members at once, and ends the run at the first thing that must not be.
+//!
+//! | promise | held against |
+//! |---|---|
+//! | election safety | a term has one leader, a voter one vote in it |
+//! | log matching | an entry of a term and index is the same in all logs, and so is the one before it |
+//! | leader completeness | who begins to lead has all that anybody has applied |
+//! | state machine safety | all apply the same entries, and each gives the model's answer |
+//! | nothing is proposed twice, or applied after it was refused | request ids |
+//!
+//! It learns what is written when it is handed to the log, before it is durable: what is promised must
+//! hold for that as well.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use proto::raft_request;
+use raft::{Body, Entry, EntryKind, Message};
+use state::{Outcome, State};
+
+use crate::model::Model;
+
+/// An entry as a log holds it: its term, and what is in it.
+type Held = (EntryKind, Bytes);
+
+#[derive(Default)]
+pub(crate) struct Oracle {
+    leaders: BTreeMap<u64, u64>,
+    votes: BTreeMap<(u64, u64), u64>,
+    /// By index and term: the content, and the term of the entry before.
+    written: BTreeMap<(u64, u64), (Held, u64)>,
+    /// Terms by index, of each member.
+    logs: BTreeMap<u64, BTreeMap<u64, u64>>,
+    /// What has been applied, from entry 1 on: term and content.
+    agreed: Vec<(u64, Held)>,
+    /// What clients have asked for, by request id.
+    asked: BTreeMap<u64, Bytes>,
+    refused: BTreeSet<u64>,
+    applied: BTreeSet<u64>,
+    pub(crate) model: Model,
+    /// Entries compared on all members.
+    pub(crate) n_compared: u64,
+}
+
+impl Oracle {
+    pub(crate) fn asks(&mut self, id: u64, data: Bytes) {
+        self.asked.insert(id, data);
+    }
+
+    pub(crate) fn refused(&mut self, id: u64) {
+        assert!(!self.applied.contains(&id), "request {id} was refused, yet applied");
+        self.refused.insert(id);
+    }
+
+    /// A process has begun: its state is as of `base`, and its log goes on from there.
+    pub(crate) fn starts(&mut self, id: u64, base: (u64, u64), entries: &[Entry]) {
+        self.logs.insert(id, BTreeMap::from([base]));
+        self.writes(id, entries);
+    }
+
+    pub(crate) fn installs(&mut self, id: u64, index: u64, term: u64) {
+        if let Some((agreed, _)) = self.agreed.get(index as usize - 1) {
+            assert_eq!(*agreed, term, "a snapshot of what nobody agreed on: {index}@{term}");
+        } else {
+            panic!("a snapshot of what nobody has applied: {index}@{term}");
+        }
+        self.logs.insert(id, BTreeMap::from([(index, term)]));
+    }
+
+    /// Entries are handed to the log of `id`; they replace all from the first one's index on.
+    pub(crate) fn writes(&mut self, id: u64, entries: &[Entry]) {
+        let log = self.logs.get_mut(&id).expect("it has started");
+        for entry in entries {
+            let (index, term) = (entry.index.0, entry.term.0);
+            log.split_off(&index);
+            let before = log.get(&(index - 1)).copied().unwrap_or_default();
+            log.insert(index, term);
+            let held = ((entry.kind, entry.data.clone()), before);
+            let known = self.written.entry((index, term)).or_insert_with(|| held.clone());
+            assert_eq!(*known, held, "logs do not match: {index}@{term}");
+        }
+    }
+
+    pub(crate) fn leads(&mut self, id: u64, term: u64) {
+        let leader = *self.leaders.entry(term).or_insert(id);
+        assert_eq!(leader, id, "two leaders in term {term}");
+        let log = &self.logs[&id];
+        let first = log.first_key_value().map_or(1, |(index, _)| (*index).max(1));
+        for (index, (agreed, _)) in (1..).zip(&self.agreed).skip(first as usize - 1) {
+            let has = log.get(&index);
+            assert_eq!(has, Some(agreed), "member {id} leads term {term} without {index}@{agreed}");
+        }
+    }
+
+    pub(crate) fn sends(&mut self, message: &Message) {
+        if let Body::VoteReply { pre: false, granted: true, .. } = message.body {
+            let (voter, candidate) = (message.from.get(), message.to.get());
+            let vote = *self.votes.entry((message.term.0, voter)).or_insert(candidate);
+            assert_eq!(vote, candidate, "{voter} votes twice in term {}", message.term.0);
+        }
+    }
+
+    /// An entry is about to be applied by some member.
+    pub(crate) fn agrees(&mut self, entry: &Entry) {
+        let position = entry.index.0 as usize - 1;
+        let held = (entry.term.0, (entry.kind, entry.data.clone()));
+        if let Some(agreed) = self.agreed.get(position) {
+            assert_eq!(*agreed, held, "members disagree on entry {}", entry.index.0);
+            return;
+        }
+        assert_eq!(position, self.agreed.len(), "entries that nobody applied were passed over");
+        self.agreed.push(held);
+        if entry.kind != EntryKind::Normal || entry.data.is_empty() {
+            return;
+        }
+        let id = raft_request::request_id(&entry.data).expect("requests have ids");
+        let asked = self.asked.get(&id);
+        assert_eq!(asked, Some(&entry.data), "nobody asked for request {id}");
+        assert!(!self.refused.contains(&id), "request {id} is applied, though it was refused");
+        assert!(self.applied.insert(id), "request {id} is applied twice");
+        self.model.apply(id, &entry.data);
+    }
+
+    /// A member has applied an entry, and this came of it.
+    pub(crate) fn compare(&mut self, entry: &Entry, outcome: &Outcome, answer: &[u8]) {
+        self.n_compared += 1;
+        self.model.compare(outcome, answer, entry.index.0);
+    }
+
+    /// A member's state comes from a snapshot.
+    pub(crate) fn installed(&self, state: &State) {
+        let (index, term) = state.applied();
+        let agreed = self.agreed.get(index as usize - 1).map(|(term, _)| *term);
+        assert_eq!(agreed, Some(term), "a snapshot of what nobody agreed on");
+    }
+
+    /// How many entries have been applied by anybody.
+    pub(crate) fn n_agreed(&self) -> u64 {
+        self.agreed.len() as u64
+    }
+}
