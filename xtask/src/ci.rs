@@ -34,6 +34,7 @@ const STEPS: &[Step] = &[
     ),
     step("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     step("build", &["build", "--release", "--bin", "retcd"]),
+    step("simulator", &["run", "--release", "-p", "sim", "--", "--seeds", "0..500"]),
     Step {
         name: "programs of others",
         arguments: &[

@@ -73,11 +73,25 @@ impl World {
         if self.clients.stopped {
             return;
         }
-        let op = self.clients.next;
-        self.clients.next += 1;
-        let host = self.random.below(self.hosts.len() as u64) as usize;
+        let op = self.next_request();
+        let host = self.somebody();
         self.after(PATIENCE, Happening::GiveUp { client, op });
         self.ask(client, op, host);
+    }
+
+    /// A name for a request.
+    pub(crate) fn next_request(&mut self) -> u64 {
+        self.clients.next += 1;
+        self.clients.next
+    }
+
+    /// Once all is healed clients know whom to ask; before that they may be wrong.
+    fn somebody(&mut self) -> usize {
+        let voters = self.members(|member| !member.is_learner);
+        if self.healed.is_none() || voters.is_empty() {
+            return self.random.below(self.hosts.len() as u64) as usize;
+        }
+        *self.random.pick(&voters) as usize - 1
     }
 
     pub(crate) fn give_up(&mut self, client: usize, op: u64) {

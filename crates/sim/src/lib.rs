@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `world` | what happens next? |
 //! | `process` | what does a member do about it? |
-//! | `network`, `nemesis` | what goes wrong? |
+//! | `network`, `nemesis`, `reform` | what goes wrong, who comes and goes? |
 //! | `clients`, `model` | what are clients told, and is it true? |
 //! | `oracle` | may this be? |
 //! | [`trace`], [`summary`] | what has happened? |
@@ -23,6 +23,7 @@ mod nemesis;
 mod network;
 mod oracle;
 mod process;
+mod reform;
 pub mod summary;
 pub mod trace;
 mod world;

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use member::Event;
+
 use crate::trace;
 use crate::world::{Happening, SECOND, World};
 
@@ -38,6 +40,11 @@ faults! {
     Isolation "isolation"
     BadNetwork "bad-network"
     Checkpoint "checkpoint"
+    MoveLeader "move-leader"
+    Campaign "campaign"
+    AddMember "add-member"
+    Promote "promote"
+    RemoveMember "remove-member"
 }
 
 impl fmt::Display for Fault {
@@ -111,6 +118,14 @@ impl World {
                 self.disturb(fault, host);
                 let time = SECOND / 10 + self.random.below(5 * SECOND);
                 self.after(time, Happening::Mend(Mend::Network));
+            }
+            Fault::AddMember | Fault::Promote | Fault::RemoveMember => self.reform(fault, host),
+            Fault::MoveLeader => self.move_leader(host),
+            Fault::Campaign => {
+                self.with(host, |process, around| {
+                    process.tell(Event::Campaign, around);
+                    Ok(())
+                });
             }
             Fault::Checkpoint => {
                 self.with(host, |process, around| {

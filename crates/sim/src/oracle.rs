@@ -6,6 +6,7 @@
 //! | log matching | an entry of a term and index is the same in all logs, and so is the one before it |
 //! | leader completeness | who begins to lead has all that anybody has applied |
 //! | state machine safety | all apply the same entries, and each gives the model's answer |
+//! | membership | every change is accepted, or refused, by all alike |
 //! | nothing is proposed twice, or applied after it was refused | request ids |
 //!
 //! It learns what is written when it is handed to the log, before it is durable: what is promised must
@@ -37,6 +38,8 @@ pub(crate) struct Oracle {
     asked: BTreeMap<u64, Bytes>,
     refused: BTreeSet<u64>,
     applied: BTreeSet<u64>,
+    /// Whether the change of membership at an index was accepted.
+    changes: BTreeMap<u64, bool>,
     pub(crate) model: Model,
     /// Entries compared on all members.
     pub(crate) n_compared: u64,
@@ -119,6 +122,12 @@ impl Oracle {
         assert!(!self.refused.contains(&id), "request {id} is applied, though it was refused");
         assert!(self.applied.insert(id), "request {id} is applied twice");
         self.model.apply(id, &entry.data);
+    }
+
+    /// A change of membership is accepted, or refused, by all alike.
+    pub(crate) fn changes(&mut self, index: u64, is_accepted: bool) {
+        let known = *self.changes.entry(index).or_insert(is_accepted);
+        assert_eq!(known, is_accepted, "members disagree on the change at {index}");
     }
 
     /// A member has applied an entry, and this came of it.

@@ -28,10 +28,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use member::conf_change::MembershipChange;
+use member::roster;
 use member::{Effects, Event, Member, Proposal, ReadTicket, View};
 use proto::error::Error;
 use proto::etcdserverpb::RangeRequest;
 use raft::{Body, Message, NodeId, RoleKind};
+use state::membership::MemberChange;
 use state::{HashTurn, State};
 use stdx::Generator;
 use storage::disk::Disk;
@@ -43,6 +46,7 @@ pub(crate) use self::boot::{Founding, boot};
 use self::keeping::Keeping;
 use self::logging::{Flushing, LogWork};
 use crate::oracle::Oracle;
+use crate::trace;
 
 /// A tick, in microseconds.
 pub(crate) const TICK: u64 = 100_000;
@@ -168,6 +172,18 @@ impl Process {
         self.tell(Event::Propose(vec![Proposal { id, data }]), around);
     }
 
+    /// A change of membership.
+    pub(crate) fn change(&mut self, id: u64, meant: &MemberChange, around: &mut Surroundings<'_>) {
+        let change = roster::propose(meant, self.state.membership());
+        self.waiting.insert(id);
+        self.tell(Event::Change(MembershipChange { id, ..change }), around);
+    }
+
+    /// Whether this member knows that it does not belong to the cluster any more.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.state.membership().is_removed(self.id)
+    }
+
     /// A client's linearizable read.
     pub(crate) fn read(&mut self, op: u64, request: RangeRequest, around: &mut Surroundings<'_>) {
         self.reads.insert(op, request);
@@ -230,7 +246,7 @@ impl Process {
         if let Some(role) = self.effects.raft.role
             && role.role == RoleKind::Leader
         {
-            // What it is about to write is its own; what it wrote before makes it fit to lead.
+            trace::note(around.now, || format!("member {} leads term {}", self.id, role.term.0));
             around.oracle.leads(self.id, role.term.0);
         }
     }

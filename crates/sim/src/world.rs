@@ -72,6 +72,8 @@ pub(crate) struct Host {
     tick: u64,
     /// Something was planned that may end the process.
     pub(crate) doomed: bool,
+    /// It has learned that it does not belong to the cluster any more.
+    pub(crate) retired: bool,
 }
 
 pub(crate) struct World {
@@ -88,6 +90,8 @@ pub(crate) struct World {
     pub(crate) healed: Option<u64>,
     /// The longest time between two faults.
     pub(crate) calm_max: u64,
+    /// When the last removal of a member was asked for.
+    pub(crate) removal_asked: u64,
     duties: Vec<Duty>,
 }
 
@@ -115,6 +119,7 @@ impl World {
             without,
             healed: None,
             calm_max,
+            removal_asked: 0,
             duties: Vec::new(),
         };
         for host in 0..n as usize {
@@ -216,9 +221,14 @@ impl World {
             duties: &mut duties,
             slowness: *slowness,
         };
-        let done = act(process.as_mut()?, &mut around);
+        let process = process.as_mut()?;
+        let done = act(process, &mut around);
         match done {
             Ok(value) => {
+                if process.is_removed() && self.removed_may_go() {
+                    self.retire(host);
+                    return None;
+                }
                 for duty in duties.drain(..) {
                     self.perform(host, life, duty);
                 }
@@ -271,6 +281,9 @@ impl World {
             return self.after(wait, Happening::Arrive(Box::new(parcel)));
         }
         self.summary.messages += 1;
+        if self.knows_as_removed(to, self.hosts[from].founding.id) {
+            return; // It is turned away at the door.
+        }
         let node = message.to;
         let bytes = file.as_deref().map(Vec::as_slice);
         let came = self.with(to, |process, around| process.receive(message, bytes, cut, around));
@@ -309,7 +322,7 @@ impl World {
 
     fn start(&mut self, host: usize) {
         let machine = &mut self.hosts[host];
-        if machine.process.is_some() {
+        if machine.process.is_some() || machine.retired {
             return;
         }
         let disk: Arc<dyn Disk> = Arc::new(machine.disk.clone());
@@ -348,22 +361,24 @@ impl World {
     fn compare_members(&mut self) {
         let head = self.oracle.model.head;
         let agreed = self.oracle.n_agreed();
-        let mut hashes = BTreeMap::new();
-        for host in &mut self.hosts {
-            let id = host.founding.id;
-            let process = host.process.as_mut().unwrap_or_else(|| panic!("{id} is down"));
-            assert_eq!(process.state.applied().0, agreed, "member {id} did not catch up");
-            assert_eq!(process.state.head(), head, "member {id} has another revision");
-            hashes.insert(id, process.hash(head));
-            self.oracle.model.explain_all(&process.state);
+        let mut known = BTreeMap::new();
+        for id in self.members(|_| true) {
+            let process = self.hosts[id as usize - 1].process.as_ref();
+            let process = process.unwrap_or_else(|| panic!("member {id} is down"));
+            let state = &process.state;
+            assert_eq!(state.applied().0, agreed, "member {id} did not catch up");
+            assert_eq!(state.head(), head, "member {id} has another revision");
+            self.oracle.model.explain_all(state);
+            let members: Vec<Member> = state.membership().members().cloned().collect();
+            known.insert(id, (process.hash(head), members));
         }
-        let first = hashes.first_key_value().map(|(_, hash)| *hash);
-        assert!(hashes.values().all(|hash| Some(*hash) == first), "hashes differ: {hashes:?}");
+        let first = known.first_key_value().expect("somebody is there").1;
+        assert!(known.values().all(|other| other == first), "not alike: {known:?}");
     }
 }
 
 impl Host {
-    fn new(founding: Founding, random: &mut Generator) -> Self {
+    pub(crate) fn new(founding: Founding, random: &mut Generator) -> Self {
         Self {
             founding,
             disk: SimulatedDisk::new(random.number()),
@@ -374,12 +389,16 @@ impl Host {
             // Clocks differ by a few parts in a hundred.
             tick: TICK * (95 + random.below(11)) / 100,
             doomed: false,
+            retired: false,
         }
     }
 }
 
-fn founder(id: u64) -> Founder {
+pub(crate) fn member(id: u64) -> Member {
     let peer_urls = vec![format!("http://{id}:2380")];
-    let member = Member { id, name: format!("m{id}"), peer_urls, ..Member::default() };
-    Founder { id, context: roster::encode(&member) }
+    Member { id, name: format!("m{id}"), peer_urls, ..Member::default() }
+}
+
+fn founder(id: u64) -> Founder {
+    Founder { id, context: roster::encode(&member(id)) }
 }

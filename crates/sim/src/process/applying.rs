@@ -15,7 +15,7 @@ use super::{Alive, Duty, MEMBER_DIR, Process, Step, Surroundings, Told, snapshot
 /// Entries applied in one step.
 const BATCH_MAX: usize = 16;
 /// Entries after which a checkpoint is due.
-const SNAPSHOT_COUNT: u64 = 40;
+const SNAPSHOT_COUNT: u64 = 25;
 /// By this much a new leader extends all leases, in milliseconds.
 const LEASE_EXTEND_MS: u64 = 1_000;
 
@@ -125,6 +125,7 @@ impl Process {
         let accepted = meant.filter(|meant| self.state.membership().check(meant).is_ok());
         let told = named.filter(|_| accepted.is_some()).and_then(MembershipChange::for_raft);
         let is_accepted = accepted.is_some();
+        around.oracle.changes(entry.index.0, is_accepted);
         self.state.conf_change(entry.index.0, entry.term.0, accepted);
         self.tell(Event::ConfChangeApplied { index: entry.index, change: told }, around);
         let Some(change) = change else { return };

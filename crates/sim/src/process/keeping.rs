@@ -16,7 +16,7 @@ use super::logging::LogWork;
 use super::{Alive, Process, Step, Surroundings};
 
 /// Entries kept in memory behind a checkpoint, for slow followers.
-const CATCHUP_ENTRIES: u64 = 20;
+const CATCHUP_ENTRIES: u64 = 8;
 
 /// What the keeper is about.
 #[derive(Default)]

@@ -1,0 +1,109 @@
+//! Changes of membership, and of who leads.
+//!
+//! Whoever asks for a change knows the members as one of them does, which may be out of date. A machine
+//! that is to join is there from the moment it is asked for, and starts some time later, whether it was
+//! let in or not: until it is, nobody speaks to it.
+
+use member::Event;
+use proto::etcdserverpb::Member;
+use raft::NodeId;
+use state::membership::MemberChange;
+
+use crate::nemesis::Fault;
+use crate::process::Founding;
+use crate::trace;
+use crate::world::{Happening, Host, RECOVERY, SECOND, World, member};
+
+/// Machines there may be, over the whole run.
+const HOSTS_MAX: usize = 9;
+const MEMBERS_MAX: usize = 7;
+/// Longer than a request waits for a leader.
+const REMOVAL_PAUSE: u64 = 9 * SECOND;
+
+impl World {
+    /// The ids of the members as whoever has applied most knows them.
+    pub(crate) fn members(&self, wanted: impl Fn(&Member) -> bool) -> Vec<u64> {
+        let processes = self.hosts.iter().filter_map(|host| host.process.as_ref());
+        let newest = processes.max_by_key(|process| process.state.applied().0);
+        let Some(newest) = newest else { return Vec::new() };
+        let members = newest.state.membership().members().filter(|member| wanted(member));
+        members.map(|member| member.id).collect()
+    }
+
+    /// Whether the process of `host` knows that member `id` was removed.
+    pub(crate) fn knows_as_removed(&self, host: usize, id: u64) -> bool {
+        let process = self.hosts[host].process.as_ref();
+        process.is_some_and(|process| process.state.membership().is_removed(id))
+    }
+
+    /// A removed member that ends at once may be the only one to know that it is removed, and the
+    /// others then wait for its vote: an operator's mistake, in etcd as well. So here it stays
+    /// until all is healed and word of it has spread.
+    pub(crate) fn removed_may_go(&self) -> bool {
+        self.healed.is_some_and(|healed| self.now > healed + RECOVERY / 2)
+    }
+
+    /// A process has learned that it does not belong to the cluster any more.
+    pub(crate) fn retire(&mut self, host: usize) {
+        trace::note(self.now, || format!("member {} retires", host + 1));
+        let machine = &mut self.hosts[host];
+        machine.retired = true;
+        machine.life += 1;
+        machine.process = None;
+    }
+
+    /// Asks `host` for a change of membership.
+    pub(crate) fn reform(&mut self, fault: Fault, host: usize) {
+        let Some(process) = &self.hosts[host].process else { return };
+        let members: Vec<Member> = process.state.membership().members().cloned().collect();
+        let learners: Vec<u64> = members.iter().filter(|m| m.is_learner).map(|m| m.id).collect();
+        let has_room = members.len() < MEMBERS_MAX && self.hosts.len() < HOSTS_MAX;
+        let change = if fault == Fault::AddMember && has_room {
+            MemberChange::Add(self.newcomer())
+        } else if fault == Fault::Promote && !learners.is_empty() {
+            MemberChange::Promote { id: *self.random.pick(&learners) }
+        } else if fault == Fault::RemoveMember && self.may_remove() {
+            self.removal_asked = self.now;
+            let all = self.members(|_| true);
+            MemberChange::Remove { id: *self.random.pick(&all) }
+        } else {
+            return; // Nobody to do it to.
+        };
+        trace::note(self.now, || format!("member {} is asked to {change:?}", host + 1));
+        let id = self.next_request();
+        self.with(host, |process, around| {
+            process.change(id, &change, around);
+            Ok(())
+        });
+    }
+
+    /// No operator takes the last voter away. Since whoever is asked may not know yet what was
+    /// asked before, one removal is over before the next.
+    fn may_remove(&self) -> bool {
+        let voters = self.members(|member| !member.is_learner);
+        voters.len() > 1 && self.now > self.removal_asked + REMOVAL_PAUSE
+    }
+
+    fn newcomer(&mut self) -> Member {
+        let id = self.hosts.len() as u64 + 1;
+        let founding = Founding { id, founders: Vec::new() };
+        let host = Host::new(founding, &mut self.random);
+        self.hosts.push(host);
+        let delay = self.random.below(3 * SECOND);
+        self.after(delay, Happening::Start { host: id as usize - 1 });
+        Member { is_learner: self.random.chance(60), ..member(id) }
+    }
+
+    /// Asks `host` to make some member the leader.
+    pub(crate) fn move_leader(&mut self, host: usize) {
+        let voters = self.members(|member| !member.is_learner);
+        if voters.is_empty() {
+            return;
+        }
+        let to = NodeId::new(*self.random.pick(&voters)).expect("ids are not 0");
+        self.with(host, |process, around| {
+            process.tell(Event::TransferLeader(to), around);
+            Ok(())
+        });
+    }
+}
