@@ -4,7 +4,7 @@
 //! |---|---|
 //! | election safety | a term has one leader, a voter one vote in it |
 //! | log matching | an entry of a term and index is the same in all logs, and so is the one before it |
-//! | leader completeness | who begins to lead has all that anybody has applied |
+//! | leader completeness | who begins to lead has all that was applied before anybody led in its term or a later one |
 //! | state machine safety | all apply the same entries, and each gives the model's answer |
 //! | membership | every change is accepted, or refused, by all alike |
 //! | nothing is proposed twice, or applied after it was refused | request ids |
@@ -34,6 +34,9 @@ pub(crate) struct Oracle {
     logs: BTreeMap<u64, BTreeMap<u64, u64>>,
     /// What has been applied, from entry 1 on: term and content.
     agreed: Vec<(u64, Held)>,
+    /// The newest term anybody led when each of them was first applied: it was committed in that
+    /// term or before.
+    committed_by: Vec<u64>,
     /// What clients have asked for, by request id.
     asked: BTreeMap<u64, Bytes>,
     refused: BTreeSet<u64>,
@@ -90,6 +93,10 @@ impl Oracle {
         let log = &self.logs[&id];
         let first = log.first_key_value().map_or(1, |(index, _)| (*index).max(1));
         for (index, (agreed, _)) in (1..).zip(&self.agreed).skip(first as usize - 1) {
+            // Who was elected late in an older term need not have what later terms committed.
+            if self.committed_by[index as usize - 1] >= term {
+                break;
+            }
             let has = log.get(&index);
             assert_eq!(has, Some(agreed), "member {id} leads term {term} without {index}@{agreed}");
         }
@@ -113,6 +120,7 @@ impl Oracle {
         }
         assert_eq!(position, self.agreed.len(), "entries that nobody applied were passed over");
         self.agreed.push(held);
+        self.committed_by.push(self.leaders.last_key_value().map_or(0, |(term, _)| *term));
         if entry.kind != EntryKind::Normal || entry.data.is_empty() {
             return;
         }
