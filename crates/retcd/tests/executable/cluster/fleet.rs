@@ -35,6 +35,8 @@ pub(super) struct Seat {
     /// What to say of the cluster when it starts for the first time.
     initial_cluster: String,
     initial_state: &'static str,
+    /// More flags, the same for all.
+    flags: &'static [&'static str],
 }
 
 impl Seat {
@@ -51,7 +53,8 @@ impl Seat {
             .arg(format!("--initial-advertise-peer-urls={peer}"))
             .arg(format!("--initial-cluster={}", self.initial_cluster))
             .arg(format!("--initial-cluster-state={}", self.initial_state))
-            .args(FLAGS);
+            .args(FLAGS)
+            .args(self.flags);
         command
     }
 
@@ -116,6 +119,11 @@ pub(super) struct Fleet {
 impl Fleet {
     /// Founds a cluster of `n` members and waits until all of them serve.
     pub(super) async fn found(name: &str, n: usize) -> Self {
+        Self::found_with(name, n, &[]).await
+    }
+
+    /// The same, all with more flags.
+    pub(super) async fn found_with(name: &str, n: usize, flags: &'static [&'static str]) -> Self {
         let homes: Vec<Home> = (0..n).map(|_| Home::new(name)).collect();
         let named = |(n, home): (usize, &Home)| format!("m{n}={}", home.peer_url());
         let cluster: Vec<String> = homes.iter().enumerate().map(named).collect();
@@ -127,6 +135,7 @@ impl Fleet {
             paused: false,
             initial_cluster: initial_cluster.clone(),
             initial_state: "new",
+            flags,
         };
         let mut fleet = Self { seats: homes.into_iter().enumerate().map(seat).collect() };
         for seat in &mut fleet.seats {
@@ -151,6 +160,7 @@ impl Fleet {
             paused: false,
             initial_cluster,
             initial_state: "existing",
+            flags: &[],
         });
         self.seats.last_mut().expect("the new one")
     }

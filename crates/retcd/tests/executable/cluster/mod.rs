@@ -2,6 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `corruption` | a member that holds something else |
 //! | `fleet` | the processes |
 //! | `local` | the command that starts a cluster for trying things out |
 //! | `load` | clients that remember what they asked for and were told |
@@ -10,6 +11,7 @@
 //! `CLUSTER_ROUNDS=n` sets how often a member is killed; `SEED=n` replays the choices, though not the
 //! machine's moods.
 
+mod corruption;
 mod fleet;
 mod load;
 mod local;
