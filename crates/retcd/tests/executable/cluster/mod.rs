@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `corruption` | a member that holds something else |
+//! | `far_behind` | a member without data, and what its snapshot costs the others |
 //! | `fleet` | the processes |
 //! | `local` | the command that starts a cluster for trying things out |
 //! | `load` | clients that remember what they asked for and were told |
@@ -12,6 +13,7 @@
 //! machine's moods.
 
 mod corruption;
+mod far_behind;
 mod fleet;
 mod load;
 mod local;

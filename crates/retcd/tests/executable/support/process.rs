@@ -131,11 +131,11 @@ impl Server {
 
     /// Memory of its own, in bytes: files that are mapped are not counted.
     pub(crate) fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.expect("a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a size");
-        let kib = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
-        kib << 10
+        memory_of(self.pid())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn kill(mut self) {
@@ -165,6 +165,14 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// As [`Server::memory`], of a process that runs.
+pub(crate) fn memory_of(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a size");
+    let kib = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
+    kib << 10
 }
 
 /// A read that finds whatever there is, and says at which revision.
