@@ -43,7 +43,7 @@ const ENTRIES_PER_TURN: usize = 16;
 
 /// Why a machine is down: its disk failed, or the power did.
 #[derive(Debug)]
-pub(crate) struct Down(#[expect(dead_code, reason = "for whoever debugs")] String);
+pub(crate) struct Down(#[expect(dead_code, reason = "read in the trace")] String);
 
 fn down(error: impl std::fmt::Debug) -> Down {
     Down(format!("{error:?}"))
@@ -197,11 +197,14 @@ impl Machine {
         self.disk = if kill { self.disk.kill() } else { self.disk.crash() };
     }
 
-    /// A snapshot's file has come.
+    /// A snapshot's file has come. It has its name only once it is whole: under that name there may be
+    /// one that the log knows of already, and that a start would need.
     pub(crate) fn receive_file(&self, index: u64, bytes: &[u8]) -> io::Result<()> {
-        let file = self.disk.create(&snapshot_path(index))?;
+        let partial = Path::new(SNAPSHOT_DIR).join("partial");
+        let file = self.disk.create(&partial)?;
         file.write_at(0, bytes)?;
         file.sync()?;
+        self.disk.rename(&partial, &snapshot_path(index))?;
         self.disk.sync_dir(Path::new(SNAPSHOT_DIR))
     }
 }

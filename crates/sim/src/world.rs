@@ -296,7 +296,7 @@ impl World {
         (self.flushing[at], self.applying[at], self.paused[at]) = (false, false, 0);
         let started = self.machines[at].start(&self.founders, seed);
         let life = self.machines[at].life;
-        note(self.now, format_args!("{} starts: {:?}", at + 1, started.is_ok()));
+        note(self.now, format_args!("{} starts: {started:?}", at + 1));
         if started.is_err() {
             return self.stop(at, false);
         }
