@@ -139,7 +139,7 @@ impl Machine {
             let wal = Wal::create_with(disk, wal_dir, b"sim", WAL_SETTINGS).map_err(down)?;
             (wal, HardState::default(), Vec::new())
         };
-        if wal_and_entries.1.commit == Index(0) && applied == 0 {
+        if wal_and_entries.1.commit == Index(0) && applied == 0 && !founders.is_empty() {
             let (wal, ..) = wal_and_entries;
             wal_and_entries = found(wal, founders)?;
         }

@@ -69,6 +69,11 @@ impl Oracle {
         self.applied.len() as u64
     }
 
+    /// Changes of the members that were decided, the founding ones among them.
+    pub(crate) fn n_changes(&self) -> u64 {
+        self.applied.iter().filter(|(entry, _)| entry.kind != EntryKind::Normal).count() as u64
+    }
+
     pub(crate) fn propose(&mut self, id: u64, op: Op) {
         let before = self.ops.insert(id, op);
         assert!(before.is_none(), "ids are used once");

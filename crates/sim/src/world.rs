@@ -23,6 +23,7 @@ use member::boot::Founder;
 use member::{Event, Proposal, ReadTicket, roster};
 use proto::etcdserverpb::Member;
 use raft::{Body, Message, NodeId};
+use state::membership::MemberChange;
 use stdx::Generator;
 
 use crate::client::{Op, Waiting};
@@ -55,9 +56,10 @@ enum Fault {
     SlowDisk,
     TransferLeader,
     DiskFull,
+    ChangeMembers,
 }
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 11] = [
     Fault::PowerCut,
     Fault::Kill,
     Fault::PowerCutAtWrite,
@@ -68,7 +70,11 @@ const FAULTS: [Fault; 10] = [
     Fault::SlowDisk,
     Fault::TransferLeader,
     Fault::DiskFull,
+    Fault::ChangeMembers,
 ];
+
+/// Machines there may be, all that ever were counted.
+const MACHINES_MAX: usize = 8;
 
 /// Something that is due. A machine's own moments belong to one of its lives.
 enum Moment {
@@ -100,18 +106,24 @@ pub struct Summary {
     pub applied: u64,
     pub checked: u64,
     pub snapshots: u64,
+    /// Of the members.
+    pub changes: u64,
     faults: BTreeMap<Fault, u64>,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, members, steps, virtual_ms, applied, checked, snapshots, faults } = self;
+        let Self { seed, members, steps, virtual_ms, applied, checked, .. } = self;
+        let Self { snapshots, changes, faults, .. } = self;
         let seconds = virtual_ms / 1000;
         write!(
             f,
             "seed {seed}: {members} members, {steps} steps, {seconds} s, {applied} entries, "
         )?;
-        write!(f, "{checked} answers checked, {snapshots} snapshots sent, faults:")?;
+        write!(
+            f,
+            "{checked} answers checked, {snapshots} snapshots sent, {changes} changes of members, faults:"
+        )?;
         faults.iter().try_for_each(|(fault, n)| write!(f, " {fault:?} {n}"))
     }
 }
@@ -129,6 +141,7 @@ pub fn run(seed: u64) -> Summary {
     world.check_hashes();
     world.summary.virtual_ms = world.now;
     world.summary.applied = world.oracle.n_applied();
+    world.summary.changes = world.oracle.n_changes() - world.founders.len() as u64;
     world.summary.checked = world.oracle.n_checked;
     world.summary.clone()
 }
@@ -174,16 +187,18 @@ fn note(now: u64, what: fmt::Arguments<'_>) {
     });
 }
 
+fn some_member(id: u64) -> Member {
+    Member { id, peer_urls: vec![format!("http://{id}:2380")], ..Member::default() }
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         let mut g = Generator::new(seed);
         let n = if g.chance(70) { 3 } else { 5 };
         let id = |at: u64| NodeId::new(at + 1).expect("not 0");
         let founder = |at: u64| {
-            let id = id(at).get();
-            let peer_urls = vec![format!("http://{id}:2380")];
-            let context = roster::encode(&Member { id, peer_urls, ..Member::default() });
-            Founder { id, context }
+            let member = some_member(at + 1);
+            Founder { id: member.id, context: roster::encode(&member) }
         };
         let mut world = Self {
             now: 0,
@@ -294,7 +309,9 @@ impl World {
         }
         let seed = self.g.number();
         (self.flushing[at], self.applying[at], self.paused[at]) = (false, false, 0);
-        let started = self.machines[at].start(&self.founders, seed);
+        // Who comes later founds nothing.
+        let founders = if at < self.founders.len() { &self.founders[..] } else { &[] };
+        let started = self.machines[at].start(founders, seed);
         let life = self.machines[at].life;
         note(self.now, format_args!("{} starts: {started:?}", at + 1));
         if started.is_err() {
@@ -582,6 +599,7 @@ impl World {
             Fault::Heal => self.cuts.clear(),
             Fault::Pause => self.paused[at] = self.now + self.g.below(3_000),
             Fault::SlowDisk => self.slow[at] = self.now + self.g.below(3_000),
+            Fault::ChangeMembers => self.change_members(at),
             Fault::TransferLeader => {
                 let to = *self.g.pick(&ids);
                 self.turn(at, None, |running, told| {
@@ -590,6 +608,47 @@ impl World {
                 });
             }
         }
+    }
+
+    /// Asks a machine for a change of the members. It makes sense to what this machine knows.
+    fn change_members(&mut self, at: usize) {
+        let Some(running) = &self.machines[at].running else { return };
+        let membership = running.state.membership();
+        let members: Vec<(u64, bool)> =
+            membership.members().map(|m| (m.id, m.is_learner)).collect();
+        let learner = members.iter().find(|(_, is_learner)| *is_learner).map(|(id, _)| *id);
+        let n = self.machines.len();
+        let change = match (learner, self.g.below(3)) {
+            (Some(id), 0 | 1) => MemberChange::Promote { id },
+            (None, 0 | 1) if n < MACHINES_MAX && !members.is_empty() => {
+                MemberChange::Add(Member { is_learner: true, ..some_member(n as u64 + 1) })
+            }
+            _ if members.len() > 3 => MemberChange::Remove { id: self.g.pick(&members).0 },
+            _ => return,
+        };
+        let mut proposed = roster::propose(&change, membership);
+        proposed.id = self.next_id;
+        self.next_id += 1;
+        if let MemberChange::Add(_) = change {
+            self.add_machine();
+        }
+        note(self.now, format_args!("{} asks for {change:?}", at + 1));
+        self.turn(at, None, |running, told| {
+            running.step(Event::Change(proposed), told);
+            Ok(())
+        });
+    }
+
+    /// A machine on which a member waits to be told what the cluster is.
+    fn add_machine(&mut self) {
+        let at = self.machines.len();
+        let id = NodeId::new(at as u64 + 1).expect("not 0");
+        self.machines.push(Machine::new(id, self.g.number()));
+        self.flushing.push(false);
+        self.applying.push(false);
+        self.paused.push(0);
+        self.slow.push(0);
+        self.plan(10, Moment::Start(at));
     }
 
     fn heal(&mut self) {
@@ -608,15 +667,22 @@ impl World {
     /// Whether something new is decided, and all have applied all that is.
     fn is_well(&self, before: u64) -> bool {
         let all = self.oracle.n_applied();
-        let applied = |machine: &Machine| {
-            machine.running.as_ref().is_some_and(|running| running.state.applied().0 == all)
+        let up_to_date = |running: &&Running| running.state.applied().0 == all;
+        let mut running = self.machines.iter().filter_map(|machine| machine.running.as_ref());
+        let Some(furthest) = running.find(up_to_date) else { return false };
+        let is_well = |id: u64| {
+            let running = self.machines[id as usize - 1].running.as_ref();
+            running.is_some_and(|running| up_to_date(&running))
         };
-        all > before + 20 && self.machines.iter().all(applied)
+        let members = furthest.state.membership();
+        all > before + 20 && members.members().all(|member| is_well(member.id))
     }
 
     fn check_hashes(&self) {
-        let hashes = self.machines.iter().filter_map(|machine| machine.running.as_ref());
-        let hashes: BTreeSet<u32> = hashes.map(Running::hash).collect();
+        let all = self.oracle.n_applied();
+        let running = self.machines.iter().filter_map(|machine| machine.running.as_ref());
+        let whole = running.filter(|running| running.state.applied().0 == all);
+        let hashes: BTreeSet<u32> = whole.map(Running::hash).collect();
         assert_eq!(hashes.len(), 1, "all hashes are equal");
     }
 
