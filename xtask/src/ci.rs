@@ -48,6 +48,7 @@ const STEPS: &[Step] = &[
         ],
         variables: &[("RETCD_CLIENTS", "1")],
     },
+    step("simulator", &["run", "--release", "-p", "sim", "--", "--seeds", "0..2000"]),
     step("tests", &["test", "--workspace", "--no-fail-fast", "--", "--skip", OTHERS]),
 ];
 
