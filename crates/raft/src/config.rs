@@ -2,7 +2,7 @@
 
 use crate::entry::{Entry, HardState};
 use crate::membership::ConfState;
-use crate::number::{EntryId, Index, NodeId};
+use crate::number::{EntryId, Index, NodeId, Term};
 
 /// Entries in one append, in bytes.
 pub const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
@@ -82,8 +82,6 @@ pub enum Inconsistent {
     LogTooShort { last: Index, needed: Index },
     /// The state machine is behind the log's beginning.
     StateTooOld { applied: Index, first: Index },
-    /// The log holds a term the node does not remember having been in.
-    TermTooOld,
     /// The configuration contradicts itself.
     Membership,
 }
@@ -105,14 +103,22 @@ impl Recovered {
             let first = self.snapshot.index.next();
             return Err(Inconsistent::StateTooOld { applied: self.applied, first });
         }
-        if last.term > self.hard_state.term {
-            return Err(Inconsistent::TermTooOld);
-        }
         let nobody = self.conf_state == ConfState::default();
         if !nobody && !self.conf_state.is_well_formed() {
             return Err(Inconsistent::Membership);
         }
         Ok(())
+    }
+
+    /// The term the node was in, and its vote in it.
+    ///
+    /// Entries and hard state are one write, in this order: a crash may spare a term's first
+    /// entries and lose what said that the term has begun. Nothing that rests on that write was
+    /// sent, so no vote was given in the term.
+    pub(crate) fn ballot(&self) -> (Term, Option<NodeId>) {
+        let HardState { term, vote, .. } = self.hard_state;
+        let held = self.entries.last().map_or(self.snapshot.term, |entry| entry.term);
+        if held > term { (held, None) } else { (term, vote) }
     }
 
     /// What is applied was committed, even if the disk has not heard of it.

@@ -115,8 +115,28 @@ fn a_disk_that_makes_no_sense_starts_no_node() {
         kind: EntryKind::Normal,
         data: Bytes::new(),
     };
-    let gap = Recovered { entries: vec![entry(1, 1), entry(3, 1)], ..recovered.clone() };
+    let gap = Recovered { entries: vec![entry(1, 1), entry(3, 1)], ..recovered };
     assert!(matches!(Node::new(config(), gap), Err(Inconsistent::Gap { .. })));
-    let future = Recovered { entries: vec![entry(1, 1), entry(2, 2)], ..recovered };
-    assert!(matches!(Node::new(config(), future), Err(Inconsistent::TermTooOld)));
+}
+
+#[test]
+fn a_crash_that_spared_entries_and_lost_their_term_leaves_a_node_in_that_term() {
+    let voter = id(2);
+    let hard_state = HardState { term: Term(1), vote: Some(voter), commit: Index(0) };
+    let entry = crate::entry::Entry {
+        term: Term(3),
+        index: Index(1),
+        kind: EntryKind::Normal,
+        data: Bytes::new(),
+    };
+    let conf_state = ConfState::new(vec![id(1), voter], vec![]);
+    let recovered =
+        Recovered { hard_state, conf_state, entries: vec![entry], ..Recovered::default() };
+    let mut node = Node::new(Config::new(id(1), 1), recovered).expect("a disk after a crash");
+    let status = node.status();
+    assert_eq!((status.term, status.vote), (Term(3), None));
+    let mut effects = Effects::default();
+    node.step(Input::Tick, &mut effects);
+    let told = effects.hard_state.expect("the term is news to the disk");
+    assert_eq!((told.term, told.vote), (Term(3), None));
 }
