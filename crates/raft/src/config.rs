@@ -2,7 +2,7 @@
 
 use crate::entry::{Entry, HardState};
 use crate::membership::ConfState;
-use crate::number::{EntryId, Index, NodeId};
+use crate::number::{EntryId, Index, NodeId, Term};
 
 /// Entries in one append, in bytes.
 pub const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
@@ -82,8 +82,6 @@ pub enum Inconsistent {
     LogTooShort { last: Index, needed: Index },
     /// The state machine is behind the log's beginning.
     StateTooOld { applied: Index, first: Index },
-    /// The log holds a term the node does not remember having been in.
-    TermTooOld,
     /// The configuration contradicts itself.
     Membership,
 }
@@ -105,14 +103,19 @@ impl Recovered {
             let first = self.snapshot.index.next();
             return Err(Inconsistent::StateTooOld { applied: self.applied, first });
         }
-        if last.term > self.hard_state.term {
-            return Err(Inconsistent::TermTooOld);
-        }
         let nobody = self.conf_state == ConfState::default();
         if !nobody && !self.conf_state.is_well_formed() {
             return Err(Inconsistent::Membership);
         }
         Ok(())
+    }
+
+    /// The term to go on in. A crash may have spared entries and torn off the hard state written with them:
+    /// of their term nothing else is remembered, so no vote in it was ever told to anybody.
+    pub(crate) fn term_and_vote(&self) -> (Term, Option<NodeId>) {
+        let HardState { term, vote, .. } = self.hard_state;
+        let last = self.entries.last().map_or(self.snapshot.term, |entry| entry.term);
+        if last > term { (last, None) } else { (term, vote) }
     }
 
     /// What is applied was committed, even if the disk has not heard of it.

@@ -71,12 +71,12 @@ impl Node {
         config.check();
         recovered.check()?;
         let commit = recovered.commit();
+        let (term, vote) = recovered.term_and_vote();
         let Recovered { hard_state, conf_state, snapshot, entries, applied } = recovered;
         let log = Log::new(snapshot, entries, commit, applied);
-        let mut core = Core::new(config, log, conf_state.sorted(), hard_state.term);
-        core.vote = hard_state.vote;
-        let told_role =
-            RoleChange { role: RoleKind::Follower, leader: None, term: hard_state.term };
+        let mut core = Core::new(config, log, conf_state.sorted(), term);
+        core.vote = vote;
+        let told_role = RoleChange { role: RoleKind::Follower, leader: None, term };
         let told = HardState { commit, ..hard_state };
         let role = Role::Follower(Follower::default());
         Ok(Self { core, role, unanswered: VecDeque::new(), told, told_role })
