@@ -547,6 +547,11 @@ impl World {
         if self.machines[at].running.is_none() || self.paused[at] > self.now {
             return;
         }
+        // In peace clients find out who belongs to the cluster: the others know no leader for long.
+        let knows_leader = |running: &Running| running.member.view().leader != 0;
+        if !self.hostile && !self.machines[at].running.as_ref().is_some_and(knows_leader) {
+            return;
+        }
         let (id, head) = (self.next_id, self.oracle.head());
         self.next_id += 1;
         let op = Op::some(&mut self.g, id, head);
@@ -689,7 +694,11 @@ impl World {
     fn shown(&self) -> String {
         let show = |machine: &Machine| {
             let running = machine.running.as_ref();
-            let shown = running.map(|r| (r.member.view(), r.state.applied()));
+            let shown = running.map(|r| {
+                let members = r.state.membership().members();
+                let roster: Vec<_> = members.map(|m| (m.id, m.is_learner)).collect();
+                (r.member.view(), r.member.peers(), r.state.applied(), roster)
+            });
             format!("\n{}: {shown:?}", machine.id)
         };
         let lines: String = self.machines.iter().map(show).collect();
