@@ -37,6 +37,9 @@ pub struct Wal {
     /// Whether something was appended since the last sync that must not be lost. A commit index
     /// alone may be: it is found out again.
     must_sync: bool,
+    /// The newest mark above the commit index. It counts for nothing until the index reaches it, so
+    /// that index must not be lost.
+    uncommitted_mark: u64,
     next: Option<Prepared>,
     /// Whether a thread of the log's own prepares segments, and the one at work.
     background: bool,
@@ -80,6 +83,7 @@ impl Wal {
             offset: 0,
             encoder: Encoder::new(0),
             must_sync: false,
+            uncommitted_mark: 0,
             next: None,
             background: false,
             pipeline: None,
@@ -134,6 +138,7 @@ impl Wal {
             offset: end.offset,
             encoder: Encoder::new(end.crc),
             must_sync: false,
+            uncommitted_mark: 0,
             next: None,
             background: false,
             pipeline: None,
@@ -190,6 +195,10 @@ impl Wal {
             assert!(state.term >= self.hard_state.term && state.term > 0, "terms never fall");
             self.must_sync |=
                 (state.term, state.vote) != (self.hard_state.term, self.hard_state.vote);
+            if self.uncommitted_mark > 0 && state.commit >= self.uncommitted_mark {
+                self.must_sync = true;
+                self.uncommitted_mark = 0;
+            }
             self.encoder.hard_state(state);
             self.hard_state = state;
         }
@@ -206,11 +215,14 @@ impl Wal {
         self.encoder.snapshot(mark, conf_state);
         self.last_index = self.last_index.max(mark.index);
         self.must_sync = true;
+        if mark.index > self.hard_state.commit {
+            self.uncommitted_mark = self.uncommitted_mark.max(mark.index);
+        }
         Ok(())
     }
 
     /// Makes all that was taken durable: one write, one sync. A mere commit index is written, not
-    /// synced.
+    /// synced, unless it is what makes a mark count.
     ///
     /// # Errors
     ///

@@ -235,6 +235,25 @@ fn after_a_failed_sync_the_log_takes_no_more() {
     wal.mark_snapshot(SnapshotMark { index: 1, term: 1 }, b"").expect_err("done for");
 }
 
+/// As when a snapshot comes: it is marked, and only then known to be committed.
+#[test]
+fn the_commit_index_that_makes_a_mark_count_survives_with_it() {
+    let term_1 = |commit| Some(HardState { term: 1, vote: 0, commit });
+    let mark = SnapshotMark { index: 51, term: 1 };
+    each_seed(|g| {
+        let disk = SimulatedDisk::new(g.number());
+        let mut wal = create(&disk);
+        wal.append(std::iter::empty(), term_1(1)).expect("buffered");
+        wal.flush().expect("flushed");
+        wal.mark_snapshot(mark, b"").expect("buffered");
+        wal.flush().expect("flushed");
+        wal.append(std::iter::empty(), term_1(51)).expect("buffered");
+        wal.flush().expect("flushed");
+        let marks = Wal::marks(&disk.crash(), Path::new(DIR)).expect("a log");
+        assert_eq!(marks.last(), Some(&mark));
+    });
+}
+
 #[test]
 fn a_batch_costs_one_write_and_one_sync_and_a_commit_index_no_sync() {
     let disk = SimulatedDisk::new(1);
