@@ -17,7 +17,7 @@ use proto::etcdserverpb::{
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::fleet::{Fleet, Seat};
+use super::fleet::{Fleet, Program, Seat};
 use crate::support::client::Client;
 use crate::support::process::{Home, memory_of};
 use crate::support::{block_on, eventually};
@@ -158,7 +158,7 @@ fn a_member_without_data_gets_all_of_it_while_clients_go_on_writing() {
         let growth = Growth::watch(&fleet.seats);
         let puts = Puts::begin(client.clone());
         let start = Instant::now();
-        fleet.add_seat(home, "new").start();
+        fleet.add_seat(home, "new", Program::Retcd).start();
         fleet.all_serve().await;
         let took = start.elapsed();
         let grew = growth.most().await;

@@ -1,18 +1,19 @@
 //! Several members, each a process of its own.
 
 use std::fs;
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use proto::Method;
 use proto::etcdserverpb::{
-    HashKvRequest, HashKvResponse, MemberListRequest, MemberListResponse, StatusRequest,
-    StatusResponse,
+    HashKvRequest, HashKvResponse, MemberListRequest, MemberListResponse, RangeResponse,
+    StatusRequest, StatusResponse,
 };
 
 use crate::support::client::Client;
 use crate::support::eventually;
-use crate::support::process::{Home, Server, retcd};
+use crate::support::process::{Home, Server, anything, retcd};
 
 /// Elections are quick, so that tests are; and logs are cut often.
 const FLAGS: &[&str] = &[
@@ -26,10 +27,32 @@ const FLAGS: &[&str] = &[
 /// As the flags have it.
 pub(super) const ELECTION_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// What runs at a seat.
+#[derive(Clone, Debug)]
+pub(super) enum Program {
+    Retcd,
+    /// etcd's own server.
+    Etcd(PathBuf),
+}
+
+impl Program {
+    fn command(&self) -> Command {
+        match self {
+            Self::Retcd => retcd(),
+            Self::Etcd(path) => {
+                let mut command = Command::new(path);
+                command.env_clear().stdin(Stdio::null());
+                command
+            }
+        }
+    }
+}
+
 /// One seat in the cluster.
 pub(super) struct Seat {
     pub(super) home: Home,
     pub(super) name: String,
+    pub(super) program: Program,
     pub(super) server: Option<Server>,
     paused: bool,
     /// What to say of the cluster when it starts for the first time.
@@ -42,7 +65,7 @@ pub(super) struct Seat {
 impl Seat {
     fn command(&self) -> Command {
         let (client, peer) = (self.home.client_url(), self.home.peer_url());
-        let mut command = retcd();
+        let mut command = self.program.command();
         command
             .arg(format!("--name={}", self.name))
             .arg("--data-dir")
@@ -97,6 +120,22 @@ impl Seat {
         self.server.take().expect("a running member")
     }
 
+    /// Waits until it answers a linearizable read: retcd its first one.
+    pub(super) async fn serves(&mut self) {
+        let Some(server) = &mut self.server else { return };
+        match self.program {
+            Program::Retcd => drop(server.ready().await),
+            Program::Etcd(_) => {
+                eventually(("an answer of etcd", &self.home), async || {
+                    // etcd refuses reads while it finds who leads.
+                    let client = server.ready_or_ended().await.expect("etcd to go on");
+                    client.call::<RangeResponse>(Method::Range, &anything()).await.ok()
+                })
+                .await;
+            }
+        }
+    }
+
     pub(super) fn lose_data(&mut self) {
         fs::remove_dir_all(self.home.data()).expect("a data folder");
     }
@@ -124,20 +163,31 @@ impl Fleet {
 
     /// The same, all with more flags.
     pub(super) async fn found_with(name: &str, n: usize, flags: &'static [&'static str]) -> Self {
-        let homes: Vec<Home> = (0..n).map(|_| Home::new(name)).collect();
+        Self::of(name, vec![Program::Retcd; n], flags).await
+    }
+
+    /// The same, with a program for each seat, and more flags for all.
+    pub(super) async fn of(
+        name: &str,
+        programs: Vec<Program>,
+        flags: &'static [&'static str],
+    ) -> Self {
+        let homes: Vec<Home> = programs.iter().map(|_| Home::new(name)).collect();
         let named = |(n, home): (usize, &Home)| format!("m{n}={}", home.peer_url());
         let cluster: Vec<String> = homes.iter().enumerate().map(named).collect();
         let initial_cluster = cluster.join(",");
-        let seat = |(n, home)| Seat {
+        let seat = |(n, (home, program))| Seat {
             home,
             name: format!("m{n}"),
+            program,
             server: None,
             paused: false,
             initial_cluster: initial_cluster.clone(),
             initial_state: "new",
             flags,
         };
-        let mut fleet = Self { seats: homes.into_iter().enumerate().map(seat).collect() };
+        let mut fleet =
+            Self { seats: homes.into_iter().zip(programs).enumerate().map(seat).collect() };
         for seat in &mut fleet.seats {
             seat.start();
         }
@@ -146,7 +196,7 @@ impl Fleet {
     }
 
     /// Adds a seat for a member that the cluster has been told of.
-    pub(super) fn add_seat(&mut self, home: Home, name: &str) -> &mut Seat {
+    pub(super) fn add_seat(&mut self, home: Home, name: &str, program: Program) -> &mut Seat {
         let others =
             self.seats.iter().map(|seat| format!("{}={}", seat.name, seat.home.peer_url()));
         let mut cluster: Vec<String> = others.collect();
@@ -156,6 +206,7 @@ impl Fleet {
         self.seats.push(Seat {
             home,
             name,
+            program,
             server: None,
             paused: false,
             initial_cluster,
@@ -172,9 +223,7 @@ impl Fleet {
     /// Waits until every running member answers a linearizable read.
     pub(super) async fn all_serve(&mut self) {
         for seat in &mut self.seats {
-            if let Some(server) = &mut seat.server {
-                server.ready().await;
-            }
+            seat.serves().await;
         }
     }
 

@@ -7,6 +7,7 @@
 //! | `fleet` | the processes |
 //! | `local` | the command that starts a cluster for trying things out |
 //! | `load` | clients that remember what they asked for and were told |
+//! | `mixed` | clusters of retcd's members and etcd's |
 //! | `verdict` | whether all of that can be true |
 //!
 //! `CLUSTER_ROUNDS=n` sets how often a member is killed; `SEED=n` replays the choices, though not the
@@ -17,6 +18,7 @@ mod far_behind;
 mod fleet;
 mod load;
 mod local;
+mod mixed;
 mod verdict;
 
 use std::env;
@@ -29,7 +31,7 @@ use proto::etcdserverpb::{
 };
 use stdx::generate::each_seed_of;
 
-use self::fleet::{ELECTION_TIMEOUT, Fleet};
+use self::fleet::{ELECTION_TIMEOUT, Fleet, Program};
 use self::load::Load;
 use super::support::client::{Client, Failure};
 use super::support::process::Home;
@@ -187,7 +189,7 @@ fn a_wiped_member_is_replaced_and_catches_up_from_a_snapshot() {
         })
         .await;
         assert_eq!(added.members.len(), 3);
-        fleet.add_seat(home, "new").start();
+        fleet.add_seat(home, "new", Program::Retcd).start();
         fleet.all_serve().await;
         answered(&load, 100).await;
         settle(&fleet, load).await;
