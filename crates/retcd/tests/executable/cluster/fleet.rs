@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use proto::Method;
 use proto::etcdserverpb::{
-    HashKvRequest, HashKvResponse, MemberListRequest, MemberListResponse, RangeResponse,
-    StatusRequest, StatusResponse,
+    HashKvRequest, HashKvResponse, MemberListRequest, MemberListResponse, MoveLeaderRequest,
+    MoveLeaderResponse, RangeResponse, StatusRequest, StatusResponse,
 };
 
 use crate::support::client::Client;
@@ -25,14 +25,24 @@ const FLAGS: &[&str] = &[
 ];
 
 /// As the flags have it.
-pub(super) const ELECTION_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const ELECTION_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What runs at a seat.
 #[derive(Clone, Debug)]
-pub(super) enum Program {
+pub(crate) enum Program {
     Retcd,
     /// etcd's own server.
     Etcd(PathBuf),
+    /// retcd, in a network namespace.
+    Inside(Place),
+}
+
+/// A network namespace, and how it is reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) namespace: String,
+    pub(crate) client_host: String,
+    pub(crate) peer_host: String,
 }
 
 impl Program {
@@ -44,16 +54,29 @@ impl Program {
                 command.env_clear().stdin(Stdio::null());
                 command
             }
+            Self::Inside(Place { namespace, .. }) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(retcd().get_program());
+                command.stdin(Stdio::null());
+                command
+            }
+        }
+    }
+
+    fn home(&self, name: &str) -> Home {
+        match self {
+            Self::Retcd | Self::Etcd(_) => Home::new(name),
+            Self::Inside(place) => Home::at(name, &place.client_host, &place.peer_host),
         }
     }
 }
 
 /// One seat in the cluster.
-pub(super) struct Seat {
-    pub(super) home: Home,
-    pub(super) name: String,
-    pub(super) program: Program,
-    pub(super) server: Option<Server>,
+pub(crate) struct Seat {
+    pub(crate) home: Home,
+    pub(crate) name: String,
+    pub(crate) program: Program,
+    pub(crate) server: Option<Server>,
     paused: bool,
     /// What to say of the cluster when it starts for the first time.
     initial_cluster: String,
@@ -81,12 +104,12 @@ impl Seat {
         command
     }
 
-    pub(super) fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         assert!(self.server.is_none(), "{} runs already", self.name);
         self.server = Some(self.home.run(self.command()));
     }
 
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.running().kill();
     }
 
@@ -95,12 +118,12 @@ impl Seat {
     }
 
     /// Stops it in its tracks: it neither ends nor notices.
-    pub(super) fn pause(&mut self) {
+    pub(crate) fn pause(&mut self) {
         self.paused = true;
         self.signal(libc::SIGSTOP);
     }
 
-    pub(super) fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         self.paused = false;
         self.signal(libc::SIGCONT);
     }
@@ -110,7 +133,7 @@ impl Seat {
     }
 
     /// Asks it to end, and waits until it has.
-    pub(super) async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         let mut server = self.running();
         server.signal(libc::SIGTERM);
         server.ended().await;
@@ -121,14 +144,14 @@ impl Seat {
     }
 
     /// Waits until it answers a linearizable read: retcd its first one.
-    pub(super) async fn serves(&mut self) {
+    pub(crate) async fn serves(&mut self) {
         let Some(server) = &mut self.server else { return };
         match self.program {
             Program::Retcd => drop(server.ready().await),
-            Program::Etcd(_) => {
-                eventually(("an answer of etcd", &self.home), async || {
-                    // etcd refuses reads while it finds who leads.
-                    let client = server.ready_or_ended().await.expect("etcd to go on");
+            // etcd refuses reads while it finds who leads; a relay listens before a member does.
+            Program::Etcd(_) | Program::Inside(_) => {
+                eventually(("an answer of", &self.home), async || {
+                    let client = server.ready_or_ended().await.expect("a server that goes on");
                     client.call::<RangeResponse>(Method::Range, &anything()).await.ok()
                 })
                 .await;
@@ -136,43 +159,57 @@ impl Seat {
         }
     }
 
-    pub(super) fn lose_data(&mut self) {
+    pub(crate) fn lose_data(&mut self) {
         fs::remove_dir_all(self.home.data()).expect("a data folder");
     }
 
-    pub(super) async fn connect(&self) -> Option<Client> {
+    pub(crate) async fn connect(&self) -> Option<Client> {
         Client::connect(self.home.client_port).await.ok()
     }
 
-    pub(super) async fn status(&self) -> Option<StatusResponse> {
+    pub(crate) async fn status(&self) -> Option<StatusResponse> {
         let client = self.connect().await?;
         client.call(Method::Status, &StatusRequest::default()).await.ok()
     }
 }
 
 /// The cluster.
-pub(super) struct Fleet {
-    pub(super) seats: Vec<Seat>,
+pub(crate) struct Fleet {
+    pub(crate) seats: Vec<Seat>,
 }
 
 impl Fleet {
     /// Founds a cluster of `n` members and waits until all of them serve.
-    pub(super) async fn found(name: &str, n: usize) -> Self {
+    pub(crate) async fn found(name: &str, n: usize) -> Self {
         Self::found_with(name, n, &[]).await
     }
 
     /// The same, all with more flags.
-    pub(super) async fn found_with(name: &str, n: usize, flags: &'static [&'static str]) -> Self {
+    pub(crate) async fn found_with(name: &str, n: usize, flags: &'static [&'static str]) -> Self {
         Self::of(name, vec![Program::Retcd; n], flags).await
     }
 
     /// The same, with a program for each seat, and more flags for all.
-    pub(super) async fn of(
+    pub(crate) async fn of(
         name: &str,
         programs: Vec<Program>,
         flags: &'static [&'static str],
     ) -> Self {
-        let homes: Vec<Home> = programs.iter().map(|_| Home::new(name)).collect();
+        let mut fleet = Self::seated(name, programs, flags);
+        for seat in &mut fleet.seats {
+            seat.start();
+        }
+        fleet.all_serve().await;
+        fleet
+    }
+
+    /// The same, not yet started.
+    pub(crate) fn seated(
+        name: &str,
+        programs: Vec<Program>,
+        flags: &'static [&'static str],
+    ) -> Self {
+        let homes: Vec<Home> = programs.iter().map(|program| program.home(name)).collect();
         let named = |(n, home): (usize, &Home)| format!("m{n}={}", home.peer_url());
         let cluster: Vec<String> = homes.iter().enumerate().map(named).collect();
         let initial_cluster = cluster.join(",");
@@ -186,17 +223,11 @@ impl Fleet {
             initial_state: "new",
             flags,
         };
-        let mut fleet =
-            Self { seats: homes.into_iter().zip(programs).enumerate().map(seat).collect() };
-        for seat in &mut fleet.seats {
-            seat.start();
-        }
-        fleet.all_serve().await;
-        fleet
+        Self { seats: homes.into_iter().zip(programs).enumerate().map(seat).collect() }
     }
 
     /// Adds a seat for a member that the cluster has been told of.
-    pub(super) fn add_seat(&mut self, home: Home, name: &str, program: Program) -> &mut Seat {
+    pub(crate) fn add_seat(&mut self, home: Home, name: &str, program: Program) -> &mut Seat {
         let others =
             self.seats.iter().map(|seat| format!("{}={}", seat.name, seat.home.peer_url()));
         let mut cluster: Vec<String> = others.collect();
@@ -216,19 +247,19 @@ impl Fleet {
         self.seats.last_mut().expect("the new one")
     }
 
-    pub(super) fn ports(&self) -> Vec<u16> {
+    pub(crate) fn ports(&self) -> Vec<u16> {
         self.seats.iter().map(|seat| seat.home.client_port).collect()
     }
 
     /// Waits until every running member answers a linearizable read.
-    pub(super) async fn all_serve(&mut self) {
+    pub(crate) async fn all_serve(&mut self) {
         for seat in &mut self.seats {
             seat.serves().await;
         }
     }
 
     /// Where the leader sits, once all running members agree on it.
-    pub(super) async fn leader(&self) -> usize {
+    pub(crate) async fn leader(&self) -> usize {
         eventually("a leader all agree on", async || {
             let mut leaders = Vec::new();
             let mut ids = Vec::new();
@@ -248,8 +279,25 @@ impl Fleet {
         .await
     }
 
+    /// Makes the member at `to` lead, and waits until all know.
+    pub(crate) async fn lead(&self, to: usize) {
+        let target_id = self.id(to).await;
+        eventually(("leadership of", to), async || {
+            let at = self.leader().await;
+            if at == to {
+                return Some(());
+            }
+            // Refused while the target is not yet known to be there.
+            let client = self.seats[at].connect().await?;
+            let request = MoveLeaderRequest { target_id };
+            client.call::<MoveLeaderResponse>(Method::MoveLeader, &request).await.ok()?;
+            None
+        })
+        .await;
+    }
+
     /// Waits until somebody running leads who is not `before`.
-    pub(super) async fn failover(&self, before: u64) -> Duration {
+    pub(crate) async fn failover(&self, before: u64) -> Duration {
         let start = Instant::now();
         eventually("another leader", async || {
             for seat in self.seats.iter().filter(|seat| !seat.is_down()) {
@@ -265,7 +313,7 @@ impl Fleet {
     }
 
     /// Waits until all running members have the same head, and finds their hashes equal.
-    pub(super) async fn agree(&self) {
+    pub(crate) async fn agree(&self) {
         eventually("equal hashes", async || {
             let mut hashes = Vec::new();
             for seat in self.seats.iter().filter(|seat| seat.server.is_some()) {
@@ -284,13 +332,13 @@ impl Fleet {
         .await;
     }
 
-    pub(super) async fn members(&self, at: usize) -> MemberListResponse {
+    pub(crate) async fn members(&self, at: usize) -> MemberListResponse {
         let client = self.seats[at].connect().await.expect("a running member");
         let request = MemberListRequest { linearizable: true };
         client.call(Method::MemberList, &request).await.expect("a list")
     }
 
-    pub(super) async fn id(&self, at: usize) -> u64 {
+    pub(crate) async fn id(&self, at: usize) -> u64 {
         let status = self.seats[at].status().await.expect("a running member");
         status.header.expect("a header").member_id
     }

@@ -14,8 +14,7 @@ use proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, Compare, LeaseGrantRequest, LeaseGrantResponse,
     LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest, LeaseRevokeResponse,
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, MemberAddRequest, MemberAddResponse,
-    MemberRemoveRequest, MemberRemoveResponse, MoveLeaderRequest, MoveLeaderResponse, PutRequest,
-    RequestOp, TxnRequest, TxnResponse,
+    MemberRemoveRequest, MemberRemoveResponse, PutRequest, RequestOp, TxnRequest, TxnResponse,
 };
 use stdx::tool;
 
@@ -47,23 +46,6 @@ async fn clients(fleet: &Fleet) -> Vec<Client> {
     clients
 }
 
-/// Makes the member at `to` lead, and waits until all know.
-async fn lead(fleet: &Fleet, to: usize) {
-    let target_id = fleet.id(to).await;
-    eventually(("leadership of", to), async || {
-        let at = fleet.leader().await;
-        if at == to {
-            return Some(());
-        }
-        // Refused while the target is not yet known to be there.
-        let client = fleet.seats[at].connect().await?;
-        let request = MoveLeaderRequest { target_id };
-        client.call::<MoveLeaderResponse>(Method::MoveLeader, &request).await.ok()?;
-        None
-    })
-    .await;
-}
-
 #[test]
 fn etcd_and_retcd_answer_for_each_other() {
     let Some(programs) = programs("a cluster of etcd and retcd") else { return };
@@ -71,7 +53,7 @@ fn etcd_and_retcd_answer_for_each_other() {
         let fleet = Fleet::of("mixed", programs, &[]).await;
         let clients = clients(&fleet).await;
         for leader in [RETCD, 0] {
-            lead(&fleet, leader).await;
+            fleet.lead(leader).await;
             for (at, client) in clients.iter().enumerate() {
                 put(client, at as u64, leader as u64).await.expect("a write");
                 count_up(client, at).await;
@@ -147,7 +129,7 @@ fn each_of_etcd_and_retcd_is_killed_and_nothing_is_lost_or_stale() {
         let load = Load::begin(CLIENTS, 1, &fleet.ports());
         for leader in [RETCD, 0] {
             for at in 0..fleet.seats.len() {
-                lead(&fleet, leader).await;
+                fleet.lead(leader).await;
                 answered(&load, 50).await;
                 fleet.seats[at].kill();
                 answered(&load, 50).await;
@@ -174,7 +156,7 @@ fn retcd_starts_from_a_snapshot_of_etcd() {
 /// Replaces the member at `old` with an empty one, which must learn everything from the one that leads.
 async fn replaced(programs: Vec<Program>, old: usize, leader: usize) {
     let mut fleet = Fleet::of("mixed-snapshot", programs, &[]).await;
-    lead(&fleet, leader).await;
+    fleet.lead(leader).await;
     let load = Load::begin(CLIENTS, 2, &fleet.ports());
     answered(&load, TOO_MANY).await;
     let id = fleet.id(old).await;
@@ -194,6 +176,8 @@ async fn replaced(programs: Vec<Program>, old: usize, leader: usize) {
     .await;
     fleet.add_seat(home, "new", program).start();
     fleet.all_serve().await;
+    let log = fleet.seats.last().and_then(|seat| seat.server.as_ref()).expect("the new one").log();
+    assert!(log.contains("applied snapshot"), "it had another source:\n{log}");
     answered(&load, 100).await;
     assert!(settle(&fleet, load).await > 0);
 }

@@ -14,14 +14,26 @@ use super::{Folder, eventually, free_port};
 #[derive(Debug)]
 pub(crate) struct Home {
     folder: Folder,
+    client_host: String,
+    peer_host: String,
     pub(crate) client_port: u16,
     pub(crate) peer_port: u16,
 }
 
 impl Home {
     pub(crate) fn new(name: &str) -> Self {
-        let folder = Folder::new(name);
-        Self { folder, client_port: free_port(), peer_port: free_port() }
+        Self::at(name, "127.0.0.1", "127.0.0.1")
+    }
+
+    /// One whose server listens at addresses of others.
+    pub(crate) fn at(name: &str, client_host: &str, peer_host: &str) -> Self {
+        Self {
+            folder: Folder::new(name),
+            client_host: client_host.to_owned(),
+            peer_host: peer_host.to_owned(),
+            client_port: free_port(),
+            peer_port: free_port(),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -33,11 +45,11 @@ impl Home {
     }
 
     pub(crate) fn client_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client_port)
+        format!("http://{}:{}", self.client_host, self.client_port)
     }
 
     pub(crate) fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        format!("http://{}:{}", self.peer_host, self.peer_port)
     }
 
     /// The command that starts a server here, with more `flags` than where and whom.
