@@ -159,8 +159,8 @@ impl Session {
             let url = format!("http://127.0.0.1:{}", free_port());
             self.say(at, &format!("member add new --peer-urls={url}")).await;
             self.say(at, &format!("member add new --learner --peer-urls={url}")).await;
-            self.say(at, "endpoint health --cluster").await;
         }
+        self.say(1, "endpoint health --cluster").await;
         for at in first..n {
             let gone = self.ids[at].clone();
             self.say(1, &format!("member remove {gone}")).await;
