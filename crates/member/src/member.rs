@@ -198,7 +198,7 @@ impl Member {
             is_learner: conf.is_learner(status.id),
             commit: status.commit.0,
             last: status.last.0,
-            lone: is_leader && is_settled && conf.has_one_voter(),
+            lone: is_leader && is_settled && conf.has_one_voter() && conf.is_voter(status.id),
         }
     }
 

@@ -19,7 +19,8 @@ use tokio::time::{sleep, timeout};
 use crate::api::port::PortWork;
 use crate::api::waiting::Origin;
 use crate::boot::{self, Booted};
-use crate::config::{Config, Url};
+use crate::config::{Config, Gate, Url};
+use crate::drive::corruption::{self, Checks};
 use crate::drive::keeper::Keeping;
 use crate::drive::{
     self, apply, chores, keeper, log as log_thread, member as member_thread, worker,
@@ -92,6 +93,14 @@ async fn serve(config: &Config, logger: &Logger) -> Result<Ending, StartError> {
         server.stop();
         return Ok(Ending::Removed);
     }
+    if config.gates.is_open(Gate::InitialCorruptCheck)
+        && !corruption::is_sound(&server.engine).await
+    {
+        server.stop();
+        let text = "etcdserver: found data inconsistency with peers";
+        return Err(StartError(text.into()));
+    }
+    server.engine.peers().spawn(corruption::run(Arc::clone(&server.engine), checks(config)));
     let (stopping, stopped) = watch::channel(false);
     let mut listening = server.open(config, clients, https, metrics, stopped);
     for url in &config.client_port.listen_urls {
@@ -407,6 +416,15 @@ fn peer_config(config: &Config, engine: &Engine) -> peer::Config {
         snapshot_dir: engine.home.snapshot_dir.clone(),
         disk: Arc::clone(&engine.home.disk),
         logger: engine.logger.clone(),
+    }
+}
+
+fn checks(config: &Config) -> Checks {
+    let upkeep = &config.upkeep;
+    let compactions = config.gates.is_open(Gate::CompactHashCheck);
+    Checks {
+        periodic: upkeep.corrupt_check_time,
+        compactions: compactions.then_some(upkeep.compact_hash_check_time),
     }
 }
 

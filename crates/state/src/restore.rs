@@ -324,6 +324,8 @@ impl State {
         self.set_raft_term(header.raft_term);
         self.hub = old.hub;
         self.leases.tell(old.leases.now_ms());
+        // Whoever remembers places of the old store looks them up again.
+        self.mvcc.moves = old.mvcc.moves + 1;
         lost.into_iter().map(|(shard, sequence)| (shard, sequence, head + 1)).collect()
     }
 }

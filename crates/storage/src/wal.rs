@@ -138,6 +138,9 @@ pub enum OpenError {
     SegmentMissing { dir: PathBuf, after: SnapshotMark },
     /// The log was never told of the snapshot, or of one with another term.
     MarkMissing { dir: PathBuf, after: SnapshotMark },
+    /// A leader's snapshot at this mark was taken in, and the entries before don't lead to it: install it,
+    /// then open the log after it.
+    SnapshotNeeded { dir: PathBuf, mark: SnapshotMark },
     /// Bytes that were whole once no longer say what was written.
     Corrupt { at: Position, what: &'static str },
     /// Well-formed, but something between this mark and the newest entries is not there.
@@ -165,6 +168,10 @@ impl fmt::Display for OpenError {
             Self::MarkMissing { dir, after: SnapshotMark { index, term } } => {
                 let dir = dir.display();
                 write!(f, "wal: {dir}: no record of a snapshot at index {index} in term {term}")
+            }
+            Self::SnapshotNeeded { dir, mark: SnapshotMark { index, term } } => {
+                let dir = dir.display();
+                write!(f, "wal: {dir}: only the snapshot at index {index} in term {term} leads on")
             }
             Self::Corrupt { at, what } => write!(f, "wal: {at}: corrupt: {what}"),
             Self::Gap { at, expected, found } => {

@@ -88,3 +88,48 @@ fn what_nobody_waits_for_any_more_is_not_done() {
     written.retain(|entry| entry.data == data);
     assert_eq!(written, []);
 }
+
+/// Lets the disk and the state machine keep up; conf changes are carried out as they say.
+fn catch_up(member: &mut Member, effects: &mut Effects) {
+    loop {
+        if let Some(persist) = effects.raft.persist.take() {
+            member.step(Event::Persisted(persist), effects);
+            continue;
+        }
+        let committed = std::mem::take(&mut effects.raft.commit);
+        let Some(last) = committed.last().map(|entry| entry.index) else { return };
+        for entry in committed.into_iter().filter(|e| e.kind == EntryKind::ConfChange) {
+            let change = MembershipChange::decode(entry.data).expect("one of ours").for_raft();
+            member.step(Event::ConfChangeApplied { index: entry.index, change }, effects);
+        }
+        member.step(Event::Applied(last), effects);
+    }
+}
+
+fn change(kind: raft::ConfChangeKind, node_id: u64) -> Event {
+    Event::Change(MembershipChange { id: 1, kind, node_id, context: Bytes::new() })
+}
+
+#[test]
+fn a_leader_that_left_the_cluster_to_one_other_reads_nothing_without_asking_it() {
+    let mut member = restarted(0);
+    let mut effects = Effects::default();
+    member.step(Event::Campaign, &mut effects);
+    catch_up(&mut member, &mut effects);
+    assert!(member.view().lone);
+
+    member.step(change(raft::ConfChangeKind::AddNode, 2), &mut effects);
+    catch_up(&mut member, &mut effects);
+    assert!(!member.view().lone, "there are two");
+
+    member.step(change(raft::ConfChangeKind::RemoveNode, 1), &mut effects);
+    let last = member.view().last;
+    let (from, to) = (NodeId::new(2).expect("not 0"), NodeId::new(1).expect("not 0"));
+    let body = raft::Body::AppendReply(raft::AppendReply::Accepted { last: Index(last) });
+    let reply = Message { from, to, term: Term(member.view().term), body };
+    member.step(Event::Receive(reply), &mut effects);
+    catch_up(&mut member, &mut effects);
+    let view = member.view();
+    assert_eq!((view.is_leader, view.commit), (true, last), "it leads until the other does");
+    assert!(!view.lone, "the other may lead by now, and write");
+}

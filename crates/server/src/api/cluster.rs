@@ -105,12 +105,19 @@ fn propose(
     let engine = turn.engine;
     let state = turn.state();
     let membership = state.membership();
-    membership.check(change)?;
+    // etcd asks of a new member first whether any may come now, and of others whether they are there.
+    let is_new = matches!(change, MemberChange::Add(_));
+    if !is_new {
+        membership.check(change)?;
+    }
     if let MemberChange::Promote { id } = change {
         check_in_sync(engine, *id)?;
     }
     if engine.rules.strict_reconfig {
         check_quorum(engine, membership, change)?;
+    }
+    if is_new {
+        membership.check(change)?;
     }
     let change = roster::propose(change, membership);
     port.propose_change(turn, call.to, change)

@@ -30,9 +30,12 @@ pub struct Origin(u64);
 impl Origin {
     /// `started_ms` is wall-clock time: two starts within 64 ms, or 49 days apart to the tick, would
     /// share ids; answers to entries from before the start are dropped for that case.
+    ///
+    /// Two members may agree in their low bits and start together. So that neither takes the other's
+    /// answers for its own, their starts are counted from different moments.
     pub fn new(member_id: u64, started_ms: u64) -> Self {
         let member = member_id & 0xffff;
-        let start = (started_ms >> 6) & ((1 << START_BITS) - 1);
+        let start = (started_ms >> 6).wrapping_add(member_id >> 16) & ((1 << START_BITS) - 1);
         Self(member << 48 | start << (PORT_BITS + SEQUENCE_BITS))
     }
 
@@ -173,6 +176,7 @@ mod tests {
         assert_eq!(origin.port_of(id), Some(5));
         assert_eq!(Origin::new(0xabcd, 2 << 20).port_of(id), None);
         assert_eq!(Origin::new(0xabce, 1 << 20).port_of(id), None);
+        assert_eq!(Origin::new(0x1_abcd, 1 << 20).port_of(id), None, "alike, and started together");
     }
 
     #[test]

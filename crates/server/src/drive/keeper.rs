@@ -112,8 +112,10 @@ impl Keeper<'_> {
         engine.metrics.backend_commit.observe(start.elapsed());
         if index > self.saved {
             self.saved = index;
-            let keep_from = index.saturating_sub(engine.limits.snapshot_catchup_entries);
-            engine.tell_member(Event::Compact(Index(keep_from)));
+            if !engine.outgoing.holds_log() {
+                let keep_from = index.saturating_sub(engine.limits.snapshot_catchup_entries);
+                engine.tell_member(Event::Compact(Index(keep_from)));
+            }
             engine.log.push_admitted([LogWork::Release { index }]);
         }
     }

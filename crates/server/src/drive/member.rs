@@ -120,16 +120,17 @@ impl Driver<'_> {
 
     /// The order of duties is [`raft::Effects`]'s.
     fn perform(&mut self) {
-        if let Some(snapshot) = self.effects.raft.snapshot.take() {
-            self.install(snapshot);
-        }
+        let mark = self.effects.raft.snapshot.take().map(|snapshot| self.install(snapshot));
         let raft = &mut self.effects.raft;
-        if !raft.append.is_empty() || raft.hard_state.is_some() || raft.persist.is_some() {
-            self.engine.log.push_admitted([LogWork::Append {
+        let writes = !raft.append.is_empty() || raft.hard_state.is_some() || raft.persist.is_some();
+        if writes || mark.is_some() {
+            let append = LogWork::Append {
                 entries: std::mem::take(&mut raft.append),
                 hard_state: raft.hard_state.take(),
                 persist: raft.persist.take(),
-            }]);
+            };
+            // One push, one write: a mark is of no use without the hard state that vouches for it.
+            self.engine.log.push_admitted(mark.into_iter().chain([append]));
         }
         self.send();
         let effects = &mut self.effects;
@@ -171,12 +172,12 @@ impl Driver<'_> {
     }
 
     /// The log hears of the snapshot before the store is replaced by it: what a crash in between
-    /// leaves behind can be put in place at the next start.
-    fn install(&self, snapshot: Snapshot) {
+    /// leaves behind can be put in place at the next start. Returns what the log is to hear.
+    fn install(&self, snapshot: Snapshot) -> LogWork {
         let mark = SnapshotMark { index: snapshot.index.0, term: snapshot.term.0 };
         let conf_state = super::keeper::encode_conf_state(&snapshot.conf_state);
         let (done, marked) = std::sync::mpsc::sync_channel(1);
-        self.engine.log.push_admitted([LogWork::Mark { mark, conf_state, done }]);
         self.engine.apply.push_admitted([ApplyWork::Install { snapshot, marked }]);
+        LogWork::Mark { mark, conf_state, done }
     }
 }

@@ -8,6 +8,7 @@
 pub mod apply;
 pub mod chores;
 mod compactor;
+pub(crate) mod corruption;
 pub(crate) mod errands;
 pub(crate) mod incoming;
 pub mod keeper;

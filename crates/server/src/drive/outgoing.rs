@@ -14,10 +14,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use member::Event;
@@ -37,16 +38,47 @@ const MESSAGE_WAIT: Duration = Duration::from_secs(5);
 const PIECE_SIZE: usize = 64 * 1024;
 const AHEAD_MAX: usize = 8;
 
+/// How long the log is kept for a member whose snapshot has been sent; etcd's number.
+const LOG_HELD: Duration = Duration::from_secs(30);
+
 /// Snapshots that wait for their message, by the member they are for.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     waiting: Mutex<BTreeMap<u64, SyncSender<Message>>>,
+    under_way: AtomicUsize,
+    /// When the last one ended.
+    ended: Mutex<Option<Instant>>,
 }
 
 impl Outgoing {
+    /// Whether the log is to be kept whole: a member that installs a snapshot needs what followed it,
+    /// or it would need the next snapshot, and so on.
+    pub(crate) fn holds_log(&self) -> bool {
+        let ended = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        self.under_way.load(Ordering::SeqCst) > 0
+            || ended.is_some_and(|ended| ended.elapsed() < LOG_HELD)
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, SyncSender<Message>>> {
         // No step under the lock can stop halfway.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One snapshot under way, however it ends.
+struct UnderWay<'a>(&'a Outgoing);
+
+impl<'a> UnderWay<'a> {
+    fn begin(outgoing: &'a Outgoing) -> Self {
+        outgoing.under_way.fetch_add(1, Ordering::SeqCst);
+        Self(outgoing)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -63,6 +95,7 @@ pub(super) fn make(engine: &Arc<Engine>, to: NodeId) {
     }
     let own = Arc::clone(engine);
     let run = move || {
+        let _under_way = UnderWay::begin(&own.outgoing);
         let sent = run(&own, to, &|| message.recv_timeout(MESSAGE_WAIT).ok());
         own.outgoing.lock().remove(&to.get());
         if sent.is_none() {

@@ -11,7 +11,7 @@ use hyper::{Request, StatusCode};
 use proto::error::Error;
 use proto::etcdserverpb::{
     HashKvResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, Member,
+    LeaseTimeToLiveResponse, Member, ResponseHeader,
 };
 use proto::leasepb::{LeaseInternalRequest, LeaseInternalResponse};
 use proto::prost::Message;
@@ -163,7 +163,11 @@ impl Peers {
         let said: Value = serde_json::from_slice(&body).map_err(|_| Error::Unhealthy)?;
         let hash = said["hash"].as_u64().and_then(|hash| u32::try_from(hash).ok());
         Ok(HashKvResponse {
-            header: None,
+            header: Some(ResponseHeader {
+                member_id: id,
+                revision: said["header"]["revision"].as_i64().unwrap_or_default(),
+                ..ResponseHeader::default()
+            }),
             hash: hash.unwrap_or_default(),
             compact_revision: said["compact_revision"].as_i64().unwrap_or_default(),
             hash_revision: said["hash_revision"].as_i64().unwrap_or_default(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use proto::etcdserverpb::{Member, PutRequest, RangeRequest, RangeResponse};
+use proto::etcdserverpb::{CompactionRequest, Member, PutRequest, RangeRequest, RangeResponse};
 use proto::membershippb::ClusterVersionSetRequest;
 use proto::prost::Message;
 use proto::raft_request::Body;
@@ -212,4 +212,41 @@ fn watchers_of_a_replaced_state_are_sent_back_to_the_history() {
     assert_eq!(world.state.head(), ahead.state.head());
     assert_eq!(world.state.header().member_id, config().member_id);
     assert!(!world.state.leases().is_primary());
+}
+
+#[test]
+fn a_hash_that_was_begun_before_a_replacement_reads_nothing_of_the_old_store() {
+    let mut world = World::new(1);
+    let put = |world: &mut World, key: String, value: &'static str| {
+        let request = PutRequest { key: key.into(), value: value.into(), ..Default::default() };
+        world.apply(Body::Put, &request);
+    };
+    let mut ahead = World::new(2);
+    // What the compaction gives up is in the one store and not in the other: places differ.
+    for n in [0].into_iter().chain(0..2_000) {
+        put(&mut world, format!("{n}"), "some value");
+        put(&mut ahead, format!("{n}"), "some value");
+    }
+    for _ in 0..10 {
+        put(&mut ahead, "0".into(), "another");
+    }
+    ahead.apply(Body::Compaction, &CompactionRequest { revision: 3, physical: false });
+    ahead.prune();
+    world.apply(Body::Compaction, &CompactionRequest { revision: 3, physical: false });
+    world.prune();
+    let mut run = world.state.hash(0);
+    let at = world.state.head();
+    assert!(matches!(world.state.hash_turn(&mut run), Ok(HashTurn::More)), "many keys");
+    let disk = SimulatedDisk::new(3);
+    save(&ahead.state, &disk);
+    let restored = build(&disk).expect("a snapshot");
+    drop(world.state.replace_by(restored, std::iter::once(SHARD)));
+    let hash = loop {
+        match world.state.hash_turn(&mut run).expect("a revision that is there") {
+            HashTurn::More => {}
+            HashTurn::Known(hash) => break hash,
+            HashTurn::Job(job) => break job.run(&mut Hurry).expect("a disk that works"),
+        }
+    };
+    assert_eq!(hash, hash_of(&ahead.state, at));
 }

@@ -99,6 +99,11 @@ impl Wal {
 
     /// Opens the log in `dir` and reads what follows the snapshot `after`, which it must have been
     /// told of. A write that a crash cut short is cut off; then the log can be appended to.
+    ///
+    /// # Errors
+    ///
+    /// `SnapshotNeeded`, before anything is changed, if a leader's snapshot came after the mark: the log
+    /// has no entries that lead to it, and must be opened after that one.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
@@ -117,7 +122,7 @@ impl Wal {
         let locked = open::lock(&*disk, dir, &needed)?;
         let mut replay = Replay::new(after);
         let end = open::walk(&*disk, dir, &needed, &mut replay)?;
-        check(&replay, dir, after)?;
+        check(&mut replay, dir, after)?;
 
         let tail_path = needed.last().expect("a log has a segment").file(dir);
         let tail = mend(&*disk, dir, &tail_path, &end)?;
@@ -202,6 +207,9 @@ impl Wal {
 
     /// Notes that a snapshot of the state at `mark` is kept; `conf_state` is its
     /// `raftpb.ConfState`. Durable after `flush`. The snapshot itself must be durable already.
+    ///
+    /// It may be one from the leader, that the entries don't lead to: the log then goes on behind it. A
+    /// hard state that has it committed belongs into the same `flush`.
     pub fn mark_snapshot(&mut self, mark: SnapshotMark, conf_state: &[u8]) -> io::Result<()> {
         self.ready()?;
         self.encoder.snapshot(mark, conf_state);
@@ -361,11 +369,14 @@ impl Wal {
 }
 
 /// What only the whole log can tell.
-fn check(replay: &Replay, dir: &Path, after: SnapshotMark) -> Result<(), OpenError> {
-    let (last, commit) = (replay.end(), replay.hard_state.commit);
+fn check(replay: &mut Replay, dir: &Path, after: SnapshotMark) -> Result<(), OpenError> {
     if !replay.has_mark {
         return Err(OpenError::MarkMissing { dir: dir.to_owned(), after });
     }
+    if let Some(mark) = replay.settle() {
+        return Err(OpenError::SnapshotNeeded { dir: dir.to_owned(), mark });
+    }
+    let (last, commit) = (replay.end(), replay.hard_state.commit);
     if commit > last {
         return Err(OpenError::Lost { dir: dir.to_owned(), last, commit });
     }

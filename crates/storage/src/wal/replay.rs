@@ -7,6 +7,8 @@
 //! - Entries that a leader's snapshot overruled are not found again, though etcd would (they are in
 //!   the log).
 //! - Terms don't fall: not from entry to entry, not from hard state to hard state.
+//! - A mark that the entries before it don't lead to was a leader's snapshot. What follows it is kept apart,
+//!   until the commit index has confirmed it, or an entry that it would have covered has refuted it.
 
 use bytes::Bytes;
 
@@ -30,6 +32,14 @@ pub(super) struct Replay {
     term_at_mark: Option<u64>,
     /// The index the next segment's name goes by.
     pub(super) last_index: u64,
+    /// Leader's snapshots above the mark, and what follows each.
+    later: Vec<Base>,
+}
+
+/// A place in the log that the entries before it don't lead to.
+struct Base {
+    mark: SnapshotMark,
+    entries: Vec<Entry>,
 }
 
 /// Why a whole record could not be believed.
@@ -58,6 +68,7 @@ impl Replay {
             has_mark: false,
             term_at_mark: None,
             last_index: 0,
+            later: Vec::new(),
         }
     }
 
@@ -89,26 +100,21 @@ impl Replay {
 
     fn entry(&mut self, entry: EntryRef) -> Result<(), Contradiction> {
         self.last_index = entry.index;
-        let Some(at) = entry.index.checked_sub(self.after.index + 1) else {
+        while self.later.last().is_some_and(|base| entry.index <= base.mark.index) {
+            self.later.pop(); // Its snapshot came to nothing.
+        }
+        if let Some(Base { mark, entries }) = self.later.last_mut() {
+            return push(entries, *mark, entry);
+        }
+        if entry.index <= self.after.index {
             if entry.index == self.after.index {
                 self.term_at_mark = Some(entry.term);
             }
             self.entries.clear(); // Were there any, they followed another entry than this one.
             return Ok(());
-        };
-        if at > self.entries.len() as u64 {
-            let expected = self.after.index + 1 + self.entries.len() as u64;
-            return Err(Contradiction::Gap { expected, found: entry.index });
         }
-        self.entries.truncate(at as usize);
-        let mark_term = if self.has_mark { self.after.term } else { 0 };
-        let before = self.entries.last().map_or(mark_term, |e| e.term);
-        if entry.term < before {
-            return Err(Contradiction::Corrupt("an entry's term falls"));
-        }
-        let EntryRef { kind, term, index, data } = entry;
-        self.entries.push(Entry { kind, term, index, data: Bytes::copy_from_slice(data) });
-        Ok(())
+        let term = if self.has_mark { self.after.term } else { 0 };
+        push(&mut self.entries, SnapshotMark { term, ..self.after }, entry)
     }
 
     fn hard_state(&mut self, state: HardState) -> Result<(), Contradiction> {
@@ -131,9 +137,33 @@ impl Replay {
             }
             self.has_mark = true;
         }
+        self.note(mark);
         self.last_index = self.last_index.max(mark.index);
         self.marks.push((mark, self.names.len()));
         Ok(())
+    }
+
+    /// Begins a new base at `mark` if the entries there are don't lead to it.
+    fn note(&mut self, mark: SnapshotMark) {
+        let (base, entries) = match self.later.last() {
+            Some(Base { mark, entries }) => (*mark, entries),
+            None => (self.after, &self.entries),
+        };
+        let Some(at) = mark.index.checked_sub(base.index + 1) else { return };
+        if entries.get(at as usize).map(|entry| entry.term) != Some(mark.term) {
+            self.later.push(Base { mark, entries: Vec::new() });
+        }
+    }
+
+    /// All has been read. The newest leader's snapshot above the mark that was committed, if there is one:
+    /// nobody can start from the mark then.
+    pub(super) fn settle(&mut self) -> Option<SnapshotMark> {
+        let commit = self.hard_state.commit;
+        while self.later.pop_if(|base| base.mark.index > commit).is_some() {
+            // Nobody was told of it, so it and all behind it never happened.
+            self.last_index = self.end();
+        }
+        self.later.last().map(|base| base.mark)
     }
 
     /// The index of the last entry, or the mark's if there is none above it.
@@ -151,4 +181,24 @@ impl Replay {
         };
         self.marks.iter().filter(is_met).map(|(mark, _)| *mark)
     }
+}
+
+/// Adds an entry to those that follow `base`; it replaces its elder of the same index and all behind it.
+fn push(
+    entries: &mut Vec<Entry>,
+    base: SnapshotMark,
+    entry: EntryRef,
+) -> Result<(), Contradiction> {
+    let EntryRef { kind, term, index, data } = entry;
+    let at = index - base.index - 1;
+    if at > entries.len() as u64 {
+        let expected = base.index + 1 + entries.len() as u64;
+        return Err(Contradiction::Gap { expected, found: index });
+    }
+    entries.truncate(at as usize);
+    if term < entries.last().map_or(base.term, |before| before.term) {
+        return Err(Contradiction::Corrupt("an entry's term falls"));
+    }
+    entries.push(Entry { kind, term, index, data: Bytes::copy_from_slice(data) });
+    Ok(())
 }

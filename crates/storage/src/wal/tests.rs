@@ -4,12 +4,34 @@ mod scripts;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{EntryRef, HardState, Settings, SnapshotMark, Wal};
+use super::{EntryRef, HardState, OpenError, Settings, SnapshotMark, Wal};
 use crate::disk::simulated::is_crash;
 use crate::disk::{Disk, RealDisk, SimulatedDisk};
 use history::{DIR, History, METADATA, SETTINGS, assert_found};
 use stdx::generate::each_seed_of;
 use stdx::{Generator, each_seed};
+
+/// A store that is older than the newest mark finds what leads on from it, or is told the snapshot it
+/// needs. Returns how often it was told so.
+fn reopen_behind(disk: &SimulatedDisk, history: &History) -> usize {
+    let dir = Path::new(DIR);
+    let mut n_needed = 0;
+    for mark in Wal::marks(disk, dir).expect("marks") {
+        let opened = Wal::open_with(Arc::new(disk.clone()), dir, mark, SETTINGS);
+        match (opened, history.needed_after(mark)) {
+            (Ok((_, found)), None) => assert!(history.agrees(mark, &found), "{found:?}"),
+            (Err(OpenError::SnapshotNeeded { mark: told, .. }), Some(needed)) => {
+                assert_eq!(told, needed, "after {mark:?}");
+                n_needed += 1;
+            }
+            // Released: nobody is that far behind.
+            (Err(OpenError::SegmentMissing { .. } | OpenError::MarkMissing { .. }), _) => {}
+            (Ok(_), Some(needed)) => panic!("{needed:?} was passed over after {mark:?}"),
+            (Err(error), needed) => panic!("{error} after {mark:?}, not {needed:?}"),
+        }
+    }
+    n_needed
+}
 
 /// The newest mark of the log on `disk`, and what is found after it, agree with `history`.
 fn reopen(disk: &SimulatedDisk, history: &mut History) -> Wal {
@@ -54,6 +76,25 @@ fn a_crash_at_any_operation_loses_nothing_flushed_and_invents_nothing() {
         n_crashes += k - 1;
     });
     assert!(n_crashes > 20, "histories worth the name");
+}
+
+#[test]
+fn a_store_from_before_a_leaders_snapshot_is_told_which_one_it_needs() {
+    let mut n_needed = 0;
+    each_seed_of(400, |g| {
+        let disk = SimulatedDisk::new(g.number());
+        let mut wal = create(&disk);
+        let mut history = History::new();
+        disk.crash_at(g.int(5..=100) as u64);
+        drop(history.run(&mut wal, g, 40));
+        let disk = disk.crash();
+        let mut wal = reopen(&disk, &mut history);
+        drop(history.run(&mut wal, g, 10));
+        let disk = disk.crash();
+        drop(reopen(&disk, &mut history));
+        n_needed += reopen_behind(&disk, &history);
+    });
+    assert!(n_needed > 100, "only {n_needed} stores were behind a snapshot");
 }
 
 /// The process dies and finds its writes again, synced or not; from then on they are promises.

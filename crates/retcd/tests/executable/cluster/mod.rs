@@ -2,17 +2,27 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `corruption` | a member that holds something else |
+//! | `etcdctl` | etcdctl at clusters of both kinds, side by side |
+//! | `far_behind` | a member without data, and what its snapshot costs the others |
 //! | `fleet` | the processes |
 //! | `local` | the command that starts a cluster for trying things out |
 //! | `load` | clients that remember what they asked for and were told |
+//! | `mixed` | clusters of retcd's members and etcd's |
+//! | `partition` | members whose cables are pulled |
 //! | `verdict` | whether all of that can be true |
 //!
 //! `CLUSTER_ROUNDS=n` sets how often a member is killed; `SEED=n` replays the choices, though not the
 //! machine's moods.
 
-mod fleet;
+mod corruption;
+mod etcdctl;
+mod far_behind;
+pub(crate) mod fleet;
 mod load;
 mod local;
+mod mixed;
+mod partition;
 mod verdict;
 
 use std::env;
@@ -25,8 +35,8 @@ use proto::etcdserverpb::{
 };
 use stdx::generate::each_seed_of;
 
-use self::fleet::{ELECTION_TIMEOUT, Fleet};
-use self::load::Load;
+use self::fleet::{ELECTION_TIMEOUT, Fleet, Program};
+use self::load::{Done, Load};
 use super::support::client::{Client, Failure};
 use super::support::process::Home;
 use super::support::{block_on, eventually};
@@ -50,13 +60,17 @@ async fn answered(load: &Load, n: u64) {
 
 /// Ends the load and finds that all of it was true, at every member.
 async fn settle(fleet: &Fleet, load: Load) -> usize {
-    let done = load.end().await;
+    judged(fleet, &load.end().await).await
+}
+
+/// Finds that all members tell the same, and that what clients were told is true of it.
+async fn judged(fleet: &Fleet, done: &[Done]) -> usize {
     fleet.agree().await;
     let mut n = 0;
     for seat in fleet.seats.iter().filter(|seat| seat.server.is_some()) {
         let client = seat.connect().await.expect("a running member");
         let head = head(&client).await;
-        n = verdict::judge(&verdict::history(&client, head).await, &done);
+        n = verdict::judge(&verdict::history(&client, head).await, done);
     }
     n
 }
@@ -183,7 +197,7 @@ fn a_wiped_member_is_replaced_and_catches_up_from_a_snapshot() {
         })
         .await;
         assert_eq!(added.members.len(), 3);
-        fleet.add_seat(home, "new").start();
+        fleet.add_seat(home, "new", Program::Retcd).start();
         fleet.all_serve().await;
         answered(&load, 100).await;
         settle(&fleet, load).await;

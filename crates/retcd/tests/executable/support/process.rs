@@ -14,14 +14,26 @@ use super::{Folder, eventually, free_port};
 #[derive(Debug)]
 pub(crate) struct Home {
     folder: Folder,
+    client_host: String,
+    peer_host: String,
     pub(crate) client_port: u16,
     pub(crate) peer_port: u16,
 }
 
 impl Home {
     pub(crate) fn new(name: &str) -> Self {
-        let folder = Folder::new(name);
-        Self { folder, client_port: free_port(), peer_port: free_port() }
+        Self::at(name, "127.0.0.1", "127.0.0.1")
+    }
+
+    /// One whose server listens at addresses of others.
+    pub(crate) fn at(name: &str, client_host: &str, peer_host: &str) -> Self {
+        Self {
+            folder: Folder::new(name),
+            client_host: client_host.to_owned(),
+            peer_host: peer_host.to_owned(),
+            client_port: free_port(),
+            peer_port: free_port(),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -33,11 +45,11 @@ impl Home {
     }
 
     pub(crate) fn client_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client_port)
+        format!("http://{}:{}", self.client_host, self.client_port)
     }
 
     pub(crate) fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        format!("http://{}:{}", self.peer_host, self.peer_port)
     }
 
     /// The command that starts a server here, with more `flags` than where and whom.
@@ -131,11 +143,11 @@ impl Server {
 
     /// Memory of its own, in bytes: files that are mapped are not counted.
     pub(crate) fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.expect("a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a size");
-        let kib = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
-        kib << 10
+        memory_of(self.pid())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn kill(mut self) {
@@ -165,6 +177,14 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// As [`Server::memory`], of a process that runs.
+pub(crate) fn memory_of(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a size");
+    let kib = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
+    kib << 10
 }
 
 /// A read that finds whatever there is, and says at which revision.

@@ -201,6 +201,32 @@ impl History {
         self.items.push(item);
     }
 
+    /// The snapshot that who has only what `mark` stands for must get before the log leads on.
+    pub(super) fn needed_after(&self, mark: SnapshotMark) -> Option<SnapshotMark> {
+        let mut sum = Sum::default();
+        let mut needed: Vec<SnapshotMark> = Vec::new();
+        for item in &self.items {
+            match item {
+                Item::Mark(new) if new.index > mark.index => {
+                    if sum.entries.get(&new.index).map(|e| e.term) != Some(new.term) {
+                        needed.push(*new);
+                    }
+                }
+                Item::Entry(entry) => needed.retain(|needed| needed.index < entry.index),
+                Item::Mark(_) | Item::State(_) => {}
+            }
+            sum.add(item, None);
+        }
+        needed.into_iter().rfind(|needed| needed.index <= sum.state.commit)
+    }
+
+    /// What is found after `mark` is what all items add up to.
+    pub(super) fn agrees(&self, mark: SnapshotMark, found: &Recovered) -> bool {
+        let mut sum = Sum::default();
+        self.items.iter().for_each(|item| sum.add(item, Some(mark)));
+        sum.agrees(mark, found)
+    }
+
     /// After a crash: what was found must be some prefix of all items, not shorter than what is
     /// durable. The history goes on from the shortest one that fits.
     pub(super) fn settle(&mut self, mark: SnapshotMark, found: &Recovered) {
