@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use proto::etcdserverpb::Member;
-use raft::ConfChangeKind;
+use raft::{ConfChangeKind, ConfState, Index, NodeId, Term};
 use serde_json::{Map, Value, json};
-use state::membership::{MemberChange, Membership};
+use state::State;
+use state::membership::{MemberChange, Membership, member_of};
 
 use crate::conf_change::MembershipChange;
 
@@ -16,11 +17,6 @@ pub fn encode(member: &Member) -> Bytes {
 /// The member as JSON, as conf changes and `/members` have it.
 pub fn json_of(member: &Member) -> Value {
     Value::Object(object(member))
-}
-
-/// Reads what [`json_of`] says.
-pub fn member_of(said: &Value) -> Member {
-    decode(said["id"].as_u64().unwrap_or_default(), said)
 }
 
 fn object(member: &Member) -> Map<String, Value> {
@@ -69,7 +65,7 @@ pub fn meaning(change: &MembershipChange) -> Option<MemberChange> {
         return Some(MemberChange::Remove { id });
     }
     let context: Value = serde_json::from_slice(&change.context).ok()?;
-    let member = decode(id, &context);
+    let member = Member { id, ..member_of(&context) };
     match change.kind {
         ConfChangeKind::AddNode if flag(&context, "isPromote") => {
             Some(MemberChange::Promote { id })
@@ -82,23 +78,26 @@ pub fn meaning(change: &MembershipChange) -> Option<MemberChange> {
     }
 }
 
-fn decode(id: u64, context: &Value) -> Member {
-    Member {
-        id,
-        name: context["name"].as_str().unwrap_or_default().to_owned(),
-        peer_urls: texts(context, "peerURLs"),
-        client_urls: texts(context, "clientURLs"),
-        is_learner: flag(context, "isLearner"),
-    }
-}
-
 fn flag(context: &Value, name: &str) -> bool {
     context[name].as_bool().unwrap_or_default()
 }
 
-fn texts(context: &Value, name: &str) -> Vec<String> {
-    let items = context[name].as_array().into_iter().flatten();
-    items.filter_map(Value::as_str).map(str::to_owned).collect()
+/// The members of a state as raft counts them.
+pub fn conf_state(state: &State) -> ConfState {
+    counted(state.membership().members().map(|member| (member.id, member.is_learner)))
+}
+
+/// A snapshot as raft knows it. The state travels apart from it.
+pub fn described(snapshot: &state::Snapshot) -> raft::Snapshot {
+    let (index, term) = snapshot.applied();
+    let conf_state = counted(snapshot.members());
+    raft::Snapshot { index: Index(index), term: Term(term), conf_state, data: Bytes::new() }
+}
+
+fn counted(members: impl Iterator<Item = (u64, bool)>) -> ConfState {
+    let (learners, voters): (Vec<_>, Vec<_>) = members.partition(|&(_, is_learner)| is_learner);
+    let ids = |of: Vec<(u64, bool)>| of.into_iter().filter_map(|(id, _)| NodeId::new(id)).collect();
+    ConfState::new(ids(voters), ids(learners))
 }
 
 #[cfg(test)]

@@ -17,9 +17,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use member::Member;
 use member::pending::Patience;
+use member::roster;
 use proto::etcdserverpb::Metadata;
 use proto::prost::Message;
-use raft::{ConfState, Entry, EntryId, EntryKind, HardState, Index, Node, NodeId, Recovered, Term};
+use raft::{Entry, EntryId, EntryKind, HardState, Index, Node, NodeId, Recovered, Term};
 use state::restore::{self, RestoreError};
 use state::state::OpenError;
 use state::{State, lease};
@@ -93,7 +94,7 @@ pub(crate) fn boot(config: &Config, logger: &Logger) -> Result<Booted, StartErro
     }
     state.identify(cluster_id, member_id);
     let last = entries.last().map_or(applied, |entry| entry.index.0);
-    let conf_state = conf_state(&state);
+    let conf_state = roster::conf_state(&state);
     let recovered = Recovered {
         hard_state,
         snapshot: EntryId::new(Index(applied), Term(term)),
@@ -216,16 +217,6 @@ fn raft_config(config: &Config, member_id: u64) -> Result<raft::Config, StartErr
     let seed = member_id ^ now_ms();
     let pre_vote = config.raft.pre_vote;
     Ok(raft::Config { election_ticks: ticks, pre_vote, ..raft::Config::new(id, seed) })
-}
-
-/// The members as raft counts them.
-pub(crate) fn conf_state(state: &State) -> ConfState {
-    let ids = |learners: bool| {
-        let members = state.membership().members();
-        let of_kind = members.filter(|member| member.is_learner == learners);
-        of_kind.filter_map(|member| NodeId::new(member.id)).collect()
-    };
-    ConfState::new(ids(false), ids(true))
 }
 
 /// Every later start: the log says who we are, and what was promised.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::error::Error;
 use proto::etcdserverpb::Member;
+use serde_json::Value;
 
 /// A change of the members, as a configuration entry says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +42,21 @@ impl MemberChange {
 pub struct Downgrade {
     pub enabled: bool,
     pub target: String,
+}
+
+/// Reads a member as etcd writes it in JSON: in conf changes, snapshots and lists of members.
+pub fn member_of(said: &Value) -> Member {
+    let texts = |name: &str| {
+        let items = said[name].as_array().into_iter().flatten();
+        items.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    Member {
+        id: said["id"].as_u64().unwrap_or_default(),
+        name: said["name"].as_str().unwrap_or_default().to_owned(),
+        peer_urls: texts("peerURLs"),
+        client_urls: texts("clientURLs"),
+        is_learner: said["isLearner"].as_bool().unwrap_or_default(),
+    }
 }
 
 #[derive(Default)]

@@ -33,6 +33,7 @@ use storage::disk::Disk;
 use storage::revlog::{self, Hurry, Mark, Meta, Revision, Revlog};
 
 use crate::State;
+use crate::membership::member_of;
 use crate::state::{Config, OpenError, table};
 use crate::watch::ShardId;
 
@@ -265,20 +266,6 @@ fn each_row(
 
 fn id_of(hex: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
-}
-
-fn member_of(said: &Value) -> Member {
-    let texts = |name: &str| {
-        let items = said[name].as_array().into_iter().flatten();
-        items.filter_map(Value::as_str).map(str::to_owned).collect()
-    };
-    Member {
-        id: 0,
-        name: said["name"].as_str().unwrap_or_default().to_owned(),
-        peer_urls: texts("peerURLs"),
-        client_urls: texts("clientURLs"),
-        is_learner: said["isLearner"].as_bool().unwrap_or_default(),
-    }
 }
 
 fn mark(reader: &Reader, head: i64) -> Result<Mark, RestoreError> {

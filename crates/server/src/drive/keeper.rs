@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 use member::Event;
 use member::inbox::Waited;
 use member::message::conf_state_of;
+use member::roster;
 use proto::prost::Message;
 use raft::Index;
 use state::state::RELOCATIONS_PER_TURN;
 use storage::revlog::{DEAD_PERCENT_USUAL, Pace};
 use storage::wal::SnapshotMark;
 
-use crate::boot;
 use crate::drive::log::LogWork;
 use crate::drive::pace::Pacer;
 use crate::engine::Engine;
@@ -188,7 +188,7 @@ impl Keeper<'_> {
 
 /// Raft's view of the members, as the log's mark records it.
 fn conf_state(state: &state::State) -> Vec<u8> {
-    encode_conf_state(&boot::conf_state(state))
+    encode_conf_state(&roster::conf_state(state))
 }
 
 pub(crate) fn encode_conf_state(conf_state: &raft::ConfState) -> Vec<u8> {

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use member::Event;
-use raft::{ConfState, Index, Message, NodeId, Term};
-use state::Snapshot;
+use member::roster;
+use raft::{Message, NodeId};
 use tokio::sync::mpsc;
 
 use super::snapshot::gather;
@@ -128,7 +128,7 @@ fn failed(engine: &Engine, node: NodeId) {
 fn run(engine: &Engine, to: NodeId, message: &dyn Fn() -> Option<Message>) -> Option<()> {
     let gathered = gather(engine)?;
     let snapshot = engine.or_die("store", gathered.measure());
-    engine.tell_member(Event::SnapshotTaken { to, snapshot: described(&snapshot) });
+    engine.tell_member(Event::SnapshotTaken { to, snapshot: roster::described(&snapshot) });
     let message = message()?;
     let file = snapshot.file();
     let size = file.size();
@@ -157,17 +157,6 @@ fn run(engine: &Engine, to: NodeId, message: &dyn Fn() -> Option<Message>) -> Op
         ),
     }
     Some(())
-}
-
-/// The snapshot as raft knows it. The state travels apart from it.
-fn described(snapshot: &Snapshot) -> raft::Snapshot {
-    let (index, term) = snapshot.applied();
-    let ids = |learners: bool| {
-        let members = snapshot.members().filter(|&(_, learner)| learner == learners);
-        members.filter_map(|(id, _)| NodeId::new(id)).collect()
-    };
-    let conf_state = ConfState::new(ids(false), ids(true));
-    raft::Snapshot { index: Index(index), term: Term(term), conf_state, data: Bytes::new() }
 }
 
 /// Cuts the file into pieces, as fast as they are taken.

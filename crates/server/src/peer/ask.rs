@@ -66,7 +66,7 @@ async fn roster(url: &str) -> io::Result<Roster> {
 /// Reads the members as `/members` shows them.
 fn members(body: &[u8]) -> Option<Vec<Member>> {
     let list: Vec<Value> = serde_json::from_slice(body).ok()?;
-    Some(list.iter().map(member::roster::member_of).collect())
+    Some(list.iter().map(state::membership::member_of).collect())
 }
 
 /// Sees now and then how long the way to a member takes, for ever.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use member::boot::{Founder, founding_log};
 use member::pending::Patience;
+use member::roster;
 use member::{Effects, Member, View};
 use proto::etcdserverpb::Metadata;
 use proto::prost::Message as _;
-use raft::{ConfState, Entry, EntryId, EntryKind, HardState, Index, Node, NodeId, Recovered, Term};
+use raft::{Entry, EntryId, EntryKind, HardState, Index, Node, NodeId, Recovered, Term};
 use state::{State, lease, restore};
 use storage::disk::Disk;
 use storage::revlog::{self, Hurry};
@@ -74,7 +75,7 @@ pub(crate) fn boot(
         snapshot: EntryId::new(Index(applied), Term(term)),
         entries,
         applied: Index(applied),
-        conf_state: conf_state(&state),
+        conf_state: roster::conf_state(&state),
     };
     let id = NodeId::new(founding.id).expect("ids are not 0");
     let config = raft::Config::new(id, founding.id ^ now);
@@ -190,14 +191,4 @@ fn snapshots(disk: &dyn Disk) -> Vec<u64> {
 pub(super) fn remove_snapshots(disk: &dyn Disk, upto: u64) -> io::Result<()> {
     let passed = snapshots(disk).into_iter().filter(|index| *index <= upto);
     passed.into_iter().try_for_each(|index| disk.remove(&snapshot_path(index)))
-}
-
-/// The members as raft counts them.
-pub(crate) fn conf_state(state: &State) -> ConfState {
-    let ids = |learners: bool| {
-        let members = state.membership().members();
-        let of_kind = members.filter(|member| member.is_learner == learners);
-        of_kind.filter_map(|member| NodeId::new(member.id)).collect()
-    };
-    ConfState::new(ids(false), ids(true))
 }

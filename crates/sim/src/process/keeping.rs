@@ -7,11 +7,11 @@
 //! ```
 
 use member::Event;
+use member::roster;
 use raft::Index;
 use state::state::RELOCATIONS_PER_TURN;
 use storage::revlog::{Checkpoint, DEAD_PERCENT_USUAL, Hurry};
 
-use super::boot::conf_state;
 use super::logging::LogWork;
 use super::{Alive, Process, Step, Surroundings};
 
@@ -88,7 +88,7 @@ impl Process {
     fn capture(&mut self, around: &mut Surroundings<'_>) -> Alive {
         let (index, term) = self.state.applied();
         let checkpoint = self.state.checkpoint();
-        let members = conf_state(&self.state);
+        let members = roster::conf_state(&self.state);
         if index <= self.saved {
             return Ok(checkpoint.commit(&mut Hurry).map(drop)?);
         }

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use member::Event;
-use raft::{Body, ConfState, Index, Message, NodeId, Term};
-use state::Snapshot;
+use member::roster;
+use raft::{Body, Message, NodeId};
 
 use super::{Alive, Death, Duty, Process, SNAPSHOT_DIR, Surroundings, snapshot_path};
 
@@ -20,7 +19,7 @@ impl Process {
             }
         };
         let snapshot = gathered.measure()?;
-        let described = described(&snapshot);
+        let described = roster::described(&snapshot);
         self.outgoing.insert(to.get(), snapshot);
         self.tell(Event::SnapshotTaken { to, snapshot: described }, around);
         Ok(())
@@ -71,15 +70,4 @@ impl Process {
         self.tell(Event::Receive(message), around);
         Ok(true)
     }
-}
-
-/// The snapshot as raft knows it. The state travels apart from it.
-fn described(snapshot: &Snapshot) -> raft::Snapshot {
-    let (index, term) = snapshot.applied();
-    let ids = |learners: bool| {
-        let members = snapshot.members().filter(|&(_, learner)| learner == learners);
-        members.filter_map(|(id, _)| NodeId::new(id)).collect()
-    };
-    let conf_state = ConfState::new(ids(false), ids(true));
-    raft::Snapshot { index: Index(index), term: Term(term), conf_state, data: Bytes::new() }
 }
