@@ -14,6 +14,7 @@ mod mapping;
 mod ownership;
 pub mod real;
 pub mod simulated;
+mod writeout;
 
 use std::io;
 use std::path::Path;
@@ -77,6 +78,15 @@ pub trait File: Send + Sync {
 
     /// Writes all of `bytes`. Of a write that fails, any part may have been done.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Has the disk write `length` bytes from `offset` on, and waits for it. That makes nothing durable,
+    /// but the next `sync` short: for what is written in the background, so that a sync elsewhere never
+    /// waits for much of it.
+    ///
+    /// # Errors
+    ///
+    /// As those of `sync`: what was written may be lost.
+    fn write_out(&self, offset: u64, length: u64) -> io::Result<()>;
 
     /// Makes all that was written so far durable (`fdatasync`).
     fn sync(&self) -> io::Result<()>;

@@ -6,5 +6,6 @@
 
 pub mod bolt;
 pub mod disk;
+pub mod pace;
 pub mod revlog;
 pub mod wal;

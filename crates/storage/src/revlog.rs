@@ -46,7 +46,6 @@ mod collect;
 mod error;
 mod footer;
 mod ledger;
-mod pace;
 mod record;
 mod recover;
 mod scan;
@@ -63,12 +62,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use self::checkpoint::Checkpoint;
+pub use self::checkpoint::{Checkpoint, Committed};
 pub use self::collect::{Collected, DEAD_PERCENT_USUAL, Relocation, Victim};
 pub use self::error::{Fatal, OpenError};
-pub use self::pace::{Hurry, Pace};
 pub use self::record::{Meta, Place, Revision};
 pub use self::recover::{Entries, Recovered};
+pub use crate::pace::{Hurry, Pace};
 
 use self::checkpoint::Pending;
 use self::collect::Moves;

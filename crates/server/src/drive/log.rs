@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use member::Event;
 use member::inbox::Waited;
 use raft::{Entry, HardState, NodeId, PersistId};
+use storage::disk::File;
 use storage::wal::{self, EntryRef, SnapshotMark, Wal};
 
 use crate::engine::Engine;
@@ -35,9 +36,11 @@ pub enum LogWork {
         conf_state: Vec<u8>,
         done: std::sync::mpsc::SyncSender<()>,
     },
-    /// The store is durable up to here: segments wholly below are no longer needed.
+    /// The store is durable up to here: segments wholly below are no longer needed. They lose their names,
+    /// and whoever waits for them frees their room.
     Release {
         index: u64,
+        released: std::sync::mpsc::SyncSender<Vec<Arc<dyn File>>>,
     },
 }
 
@@ -61,7 +64,10 @@ pub(crate) fn run(engine: &Arc<Engine>, mut wal: Wal) {
                     engine.or_die("wal", wal.mark_snapshot(mark, &conf_state));
                     marked.push(done);
                 }
-                LogWork::Release { index } => engine.or_die("wal", wal.release(index)),
+                LogWork::Release { index, released } => {
+                    let files = engine.or_die("wal", wal.release(index));
+                    let _ = released.try_send(files);
+                }
             }
         }
         flush(engine, &mut wal);

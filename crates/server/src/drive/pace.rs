@@ -1,7 +1,7 @@
 //! How much of the time the keeper works: a quarter, so that three quarters belong to clients.
 //!
 //! ```text
-//! work ≈1 ms │ rest, three times as long │ work │ rest …
+//! work ≈0.2 ms │ rest, three times as long │ work │ rest …
 //! ```
 //!
 //! Each bit of work is measured, whatever it waited for: a disk or a processor that is slow, or busy with
@@ -11,14 +11,14 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use storage::revlog::Pace;
+use storage::pace::Pace;
 
 use crate::engine::Engine;
 
 /// Rest for each bit of work, in times of what it took.
 const RESTS_USUAL: u32 = 3;
 /// What took less is not worth falling asleep for.
-const WORK_MIN: Duration = Duration::from_millis(1);
+const WORK_MIN: Duration = Duration::from_micros(200);
 /// However long the disk took, compaction goes on.
 const REST_MAX: Duration = Duration::from_millis(100);
 

@@ -1,7 +1,7 @@
 //! Compaction: logical at once, and then, in turns, the index forgets.
 //!
 //! From the entry that says so, reads below the revision are refused. What the index then gives up, a
-//! thousand keys a turn, is reported dead to the store, whose collector frees the space some day.
+//! thousand points a turn, is reported dead to the store, whose collector frees the space some day.
 //!
 //! ```text
 //! apply: compact 90 ─► refused below 90 ─┬─ turn ─ turn ─ turn ─► finished = 90 ─► hash job
@@ -17,11 +17,11 @@ use proto::error::Error;
 use storage::revlog::Place;
 
 use super::Mvcc;
-use super::hash::{HashJob, Item};
+use super::hash::{HashJob, Item, Items};
 use super::index::Fate;
 
-/// Keys pruned under one lock.
-const KEYS_PER_TURN: usize = 1_000;
+/// Points looked at under one lock, to the end of a key: a few tenths of a millisecond.
+const POINTS_PER_TURN: usize = 1_000;
 
 /// A compaction the index is still being pruned for.
 pub(crate) struct Pruning {
@@ -29,7 +29,7 @@ pub(crate) struct Pruning {
     /// The key to go on with.
     next: Vec<u8>,
     /// What the compaction's hash will cover; `None` if it can't be told any more.
-    hash: Option<Vec<Item>>,
+    hash: Option<Items>,
     previous: i64,
 }
 
@@ -45,7 +45,7 @@ impl Mvcc {
         let previous = std::mem::replace(&mut self.compacted, revision);
         if self.pruning.is_none() {
             // Behind an unfinished one etcd keeps no hash either.
-            let hash = (self.finished == previous).then(Vec::new);
+            let hash = (self.finished == previous).then(Items::default);
             self.pruning = Some(Pruning { at: revision, next: Vec::new(), hash, previous });
         }
         Ok(())
@@ -66,7 +66,7 @@ impl Mvcc {
         let mut pruning = self.pruning.take()?;
         let mut dropped = Vec::new();
         let hash = &mut pruning.hash;
-        let next = self.index.prune(&pruning.next, KEYS_PER_TURN, pruning.at, |fate, point| {
+        let next = self.index.prune(&pruning.next, POINTS_PER_TURN, pruning.at, |fate, point| {
             if fate == Fate::Dropped {
                 dropped.push(point.place);
             }

@@ -17,11 +17,15 @@ use std::collections::VecDeque;
 
 use crc32c::{crc32c, crc32c_append};
 use proto::error::Error;
-use storage::revlog::{Pace, Pinned, Place};
+use storage::revlog::{Pace, Pinned};
 
 use super::Mvcc;
-use super::index::{Point, Span};
+use super::index::Span;
 use crate::fault::Fatal;
+
+mod items;
+
+pub(crate) use self::items::{Item, Items};
 
 /// Compactions whose hashes are remembered.
 const REMEMBERED_MAX: usize = 10;
@@ -67,26 +71,9 @@ impl Hashes {
     }
 }
 
-/// A record to hash.
-#[derive(Clone, Copy)]
-pub(crate) struct Item {
-    main: i64,
-    sub: u32,
-    tombstone: bool,
-    kept: bool,
-    place: Place,
-}
-
-impl Item {
-    pub(crate) fn new(point: &Point, kept: bool) -> Self {
-        let Point { main, sub, tombstone, place, .. } = *point;
-        Self { main, sub, tombstone, kept, place }
-    }
-}
-
 /// All that a hash needs to be computed without the state.
 pub struct HashJob {
-    items: Vec<Item>,
+    items: Items,
     compacted: i64,
     revision: i64,
     pinned: Pinned,
@@ -95,23 +82,23 @@ pub struct HashJob {
 impl HashJob {
     /// `items` are all records up to `revision` that compactions have left, each with whether one at
     /// `revision` would keep it.
-    pub(crate) fn new(items: Vec<Item>, compacted: i64, revision: i64, pinned: Pinned) -> Self {
+    pub(crate) fn new(items: Items, compacted: i64, revision: i64, pinned: Pinned) -> Self {
         Self { items, compacted, revision, pinned }
     }
 
     /// Reads and hashes. Meant for a thread that may take its time.
-    pub fn run(mut self, pace: &mut dyn Pace) -> Result<KvHash, Fatal> {
-        let keeps_any = self.items.iter().any(|item| item.kept);
+    pub fn run(self, pace: &mut dyn Pace) -> Result<KvHash, Fatal> {
+        let keeps_any = self.items.keeps_any();
         let compacted = self.compacted;
-        self.items.retain(|item| {
+        let is_covered = |item: &Item| {
             let given_up = item.main <= compacted && keeps_any && !item.kept;
             let closing = item.main == compacted && item.tombstone;
             !given_up && !closing
-        });
-        self.items.sort_unstable_by_key(|item| (item.main, item.sub));
+        };
+        let items = self.items.by_revision(is_covered, pace);
         let mut hash = crc32c(SEED);
         let mut record = Vec::new();
-        for (n, item) in self.items.iter().enumerate() {
+        for (n, item) in items.enumerate() {
             if n.is_multiple_of(RECORDS_PER_STEP) {
                 pace.rest();
             }
@@ -150,7 +137,7 @@ struct Gathering {
     compacted: i64,
     moves: u64,
     next: Vec<u8>,
-    items: Vec<Item>,
+    items: Items,
 }
 
 impl HashRun {
@@ -204,7 +191,7 @@ impl HashRun {
             self.asked = head; // Of all turns.
         }
         let moves = mvcc.moves;
-        let (next, items) = (Vec::new(), Vec::new());
+        let (next, items) = (Vec::new(), Items::default());
         Ok(Ok(Gathering { revision: self.asked, compacted, moves, next, items }))
     }
 }

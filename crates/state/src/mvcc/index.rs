@@ -157,17 +157,17 @@ impl Index {
         self.keys.rows(span)
     }
 
-    /// Forgets, of up to `keys_max` keys from `from` on, what a compaction at `main` gives up; tells
-    /// `visit` the fate of each point at or below it, a key's oldest first. Returns the key to go on with,
+    /// Forgets, of keys from `from` on until they had `points_max` points, what a compaction at `main` gives
+    /// up; tells `visit` the fate of each point at or below it, a key's oldest first. Returns the key to go on with,
     /// or `None` at the end.
     pub(crate) fn prune(
         &mut self,
         from: &[u8],
-        keys_max: usize,
+        points_max: usize,
         main: i64,
         mut visit: impl FnMut(Fate, Point),
     ) -> Option<Vec<u8>> {
-        self.keys.retain(from, keys_max, |chain| chain.prune(main, &mut visit))
+        self.keys.retain(from, points_max, |chain| chain.prune(main, &mut visit))
     }
 
     /// The record of `key` at (`main`, `sub`) has moved. False if the index knows of none there.

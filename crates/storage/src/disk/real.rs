@@ -8,7 +8,7 @@
 //!
 //! # Not here
 //!
-//! `unsafe`: see `mapping` and `ownership`. Retries: a failed sync is the caller's end, not ours to
+//! `unsafe`: see `mapping`, `ownership` and `writeout`. Retries: a failed sync is the caller's end, not ours to
 //! hide.
 
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::mapping::Mapping;
-use super::{Disk, File, Lock, ownership};
+use super::{Disk, File, Lock, ownership, writeout};
 
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -158,6 +158,10 @@ impl File for RealFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
+    }
+
+    fn write_out(&self, offset: u64, length: u64) -> io::Result<()> {
+        writeout::write_out(&self.file, offset, length)
     }
 
     fn sync(&self) -> io::Result<()> {

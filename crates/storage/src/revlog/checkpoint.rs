@@ -7,6 +7,7 @@
 //! capture   flush the tail; note position, deaths, rows, segments that are full, added, removed
 //! commit    footers of full segments ─► sync them and the active one ─► sync the folder
 //!             ─► ledger: one transaction ─► sync ─► unlink removed segments ─► maybe a new ledger
+//! free      the room of what was unlinked, for which nobody waits
 //! ```
 //!
 //! # Invariants
@@ -20,10 +21,11 @@ use std::sync::atomic::Ordering;
 
 use super::error::{Context, Fatal};
 use super::ledger::item::{Dead, Item, Position};
-use super::pace::{self, Pace};
 use super::record::SegmentId;
 use super::segment::{Sealed, Segment};
 use super::{Mark, Revlog, Shared};
+use crate::disk::File;
+use crate::pace::{self, Pace};
 
 /// What has happened since the last checkpoint was captured, beside records and deaths.
 #[derive(Default)]
@@ -88,7 +90,7 @@ impl Revlog {
 
 impl Checkpoint {
     /// Makes the checkpoint durable. On any thread but one at a time.
-    pub fn commit(mut self, pace: &mut dyn Pace) -> Result<Mark, Fatal> {
+    pub fn commit(mut self, pace: &mut dyn Pace) -> Result<Committed, Fatal> {
         let shared = Arc::clone(&self.shared);
         let mut ledger = shared.ledger();
         ledger.begin(self.sequence);
@@ -99,12 +101,11 @@ impl Checkpoint {
             shared.disk.sync_dir(&shared.dir).context(&shared.dir)?;
         }
         ledger.commit(self.items(&sealed), pace)?;
-        for segment in std::mem::take(&mut self.pending.removed) {
-            remove(&shared, segment, pace)?;
-        }
+        let removed = std::mem::take(&mut self.pending.removed).into_iter();
+        let removed = removed.map(|segment| remove(&shared, segment)).collect::<Result<_, _>>()?;
         ledger.rewrite_if_grown(pace)?;
         shared.overhead.ledger.store(ledger.size(), Ordering::Relaxed);
-        Ok(self.mark)
+        Ok(Committed { mark: self.mark, removed })
     }
 
     fn seal_full(&self, pace: &mut dyn Pace) -> Result<Vec<(SegmentId, Sealed)>, Fatal> {
@@ -137,14 +138,36 @@ impl Checkpoint {
     }
 }
 
-/// Removes a segment no restart will look for.
-fn remove(shared: &Shared, segment: Arc<Segment>, pace: &mut dyn Pace) -> Result<(), Fatal> {
-    let path = segment.path.clone();
-    let file = shared.disk.open(&path).context(&path)?;
-    shared.disk.remove(&path).context(&path)?;
-    // Readers that pinned it keep it open and whole; its room is free when they are done.
-    match Arc::into_inner(segment) {
-        Some(_) => pace::free(&*file, pace).context(&path),
-        None => Ok(()),
+/// A checkpoint that is durable, and what it left behind.
+pub struct Committed {
+    pub mark: Mark,
+    removed: Vec<Removed>,
+}
+
+/// A segment without a name.
+struct Removed {
+    segment: Arc<Segment>,
+    file: Arc<dyn File>,
+}
+
+impl Committed {
+    /// Gives back the room of segments that are gone, little by little. Dropping does it too, at once.
+    pub fn free(self, pace: &mut dyn Pace) -> Result<(), Fatal> {
+        for Removed { segment, file } in self.removed {
+            let path = segment.path.clone();
+            // Readers that pinned it keep it open and whole; its room is free when they are done.
+            if Arc::into_inner(segment).is_some() {
+                pace::free(&*file, pace).context(&path)?;
+            }
+        }
+        Ok(())
     }
+}
+
+/// Takes the name of a segment no restart will look for.
+fn remove(shared: &Shared, segment: Arc<Segment>) -> Result<Removed, Fatal> {
+    // Its own handle is mapped, and could not be cut.
+    let file = shared.disk.open(&segment.path).context(&segment.path)?;
+    shared.disk.remove(&segment.path).context(&segment.path)?;
+    Ok(Removed { segment, file })
 }

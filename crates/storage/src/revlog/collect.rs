@@ -26,12 +26,12 @@ use std::sync::atomic::Ordering;
 
 use super::error::{Context, Fatal};
 use super::ledger::item::Dead;
-use super::pace::{PORTION, Pace, Portions};
 use super::record::{self, HEADER_SIZE, Place, Revision, SegmentId};
 use super::recover::{Skip, Walk};
 use super::segment::{self, Segment};
 use super::shelf::Holding;
 use super::{Collection, Revlog, Shared};
+use crate::pace::{PORTION, Pace, Portions};
 
 /// How dead segments have to be before copying the rest is worth it, in percent of their bytes.
 pub const DEAD_PERCENT_USUAL: u64 = 50;

@@ -52,16 +52,19 @@ impl Writer {
         Self { file, at, block: vec![0; BLOCK_HEADER_SIZE], n_entries: 0, main: 0 }
     }
 
-    /// The answer is how many bytes reached the file by it.
-    pub(super) fn push(&mut self, entry: &Entry) -> Result<u64, Trouble> {
-        let before = self.at;
+    /// Up to where the file has been written.
+    pub(super) fn end(&self) -> u64 {
+        self.at
+    }
+
+    pub(super) fn push(&mut self, entry: &Entry) -> Result<(), Trouble> {
         encode(entry, self.main, &mut self.block);
         self.main = entry.meta.revision.main;
         self.n_entries += 1;
         if self.block.len() >= BLOCK_SIZE {
             self.close_block()?;
         }
-        Ok(self.at - before)
+        Ok(())
     }
 
     /// The answer is where the footer ends.

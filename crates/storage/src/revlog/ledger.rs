@@ -45,9 +45,9 @@ use crc32c::crc32c;
 
 use self::item::{Contents, Item};
 use super::error::{Context, Fatal, Trouble};
-use super::pace::{Hurry, Pace, Portions};
 use super::record::{u32_at, u64_at};
 use crate::disk::{Disk, File};
+use crate::pace::{Hurry, Pace, Portions};
 
 const SECTOR_SIZE: usize = 512; // Disks write a sector whole or not at all.
 const HEADER_SIZE: usize = 32;
@@ -305,7 +305,7 @@ impl<'a> FrameWriter<'a> {
             if self.frame.len() >= FRAME_SIZE {
                 let before = self.end;
                 self.close(PART)?;
-                portions.wrote(self.end - before, &**self.file)?;
+                portions.wrote(before, self.end, &**self.file)?;
             }
             item.encode(&mut self.frame);
         }

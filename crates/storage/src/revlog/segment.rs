@@ -25,11 +25,11 @@ use crc32c::crc32c;
 
 use super::error::{Context, Fatal, Trouble};
 use super::footer;
-use super::pace::{Pace, Portions};
 use super::record::{self, HEADER_SIZE, Meta, Revision, SegmentId, u32_at};
 use super::scan::Scan;
 use super::window::Window;
 use crate::disk::{Disk, File};
+use crate::pace::{Pace, Portions};
 
 /// Where the first record lies.
 pub(super) const FIRST_OFFSET: u64 = 24;
@@ -161,8 +161,9 @@ impl Segment {
     ) -> Result<(), Fatal> {
         let at = self.flushed.load(Ordering::Relaxed);
         self.file.write_at(at, records).context(&self.path)?;
-        self.flushed.store(at + records.len() as u64, Ordering::Release);
-        portions.wrote(records.len() as u64, &*self.file).context(&self.path)
+        let end = at + records.len() as u64;
+        self.flushed.store(end, Ordering::Release);
+        portions.wrote(at, end, &*self.file).context(&self.path)
     }
 
     /// Hands the tail to the file. It is durable only after `sync`.
@@ -215,8 +216,9 @@ impl Segment {
         let (mut n_records, mut first) = (0, None);
         while records.advance()? {
             let entry = records.entry();
-            let written = writer.push(&entry)?;
-            portions.wrote(written, &*self.file)?;
+            let before = writer.end();
+            writer.push(&entry)?;
+            portions.wrote(before, writer.end(), &*self.file)?;
             portions.saw_record();
             n_records += 1;
             first.get_or_insert(entry.meta.revision);

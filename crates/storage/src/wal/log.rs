@@ -11,6 +11,7 @@ use super::replay::Replay;
 use super::segment::{self, Name, Pipeline, Prepared, Segment, Workshop};
 use super::{EntryRef, HardState, OpenError, Position, Recovered, Settings, SnapshotMark};
 use crate::disk::{Disk, File};
+use crate::pace::Hurry;
 
 /// Past this many bytes `append` writes without waiting for `flush`.
 const BUFFER_MAX: usize = 4 << 20;
@@ -245,14 +246,19 @@ impl Wal {
         })
     }
 
-    /// Removes the segments that nobody needs who starts after a mark at `upto` or a later one.
-    pub fn release(&mut self, upto: u64) -> io::Result<()> {
+    /// Removes the segments that nobody needs who starts after a mark at `upto` or a later one. They are
+    /// returned, without their names: their room is free when they are dropped, or by `pace::free`.
+    pub fn release(&mut self, upto: u64) -> io::Result<Vec<Arc<dyn File>>> {
         let names = self.segments.iter().map(|segment| segment.name);
         let n_removed = segment::position_for(names, upto).unwrap_or(0);
-        for segment in self.segments.drain(..n_removed) {
-            self.workshop.disk.remove(&segment.name.file(&self.workshop.dir))?;
-        }
-        Ok(())
+        let Workshop { disk, dir, .. } = &self.workshop;
+        let released = self.segments.drain(..n_removed).map(|segment| {
+            let path = segment.name.file(dir);
+            let file = disk.open(&path)?;
+            disk.remove(&path)?;
+            Ok(file)
+        });
+        released.collect()
     }
 
     /// Prepares the next segment now, unless it is ready: what a caller without threads does at
@@ -362,7 +368,7 @@ impl Wal {
     }
 
     fn prepare(&mut self) -> io::Result<Prepared> {
-        let prepared = self.workshop.prepare(self.n_prepared, segment::never())?;
+        let prepared = self.workshop.prepare(self.n_prepared, segment::never(), &mut Hurry)?;
         self.n_prepared += 1;
         Ok(prepared)
     }

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crate::disk::{Disk, File, Lock};
+use crate::pace::{Pace, Portions};
 
 /// What a segment's name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,9 +79,10 @@ pub(super) struct Workshop {
 
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
-/// Zeros are synced in such portions, so that the log's own syncs never wait for all of them at
-/// once.
-const SYNC_EVERY: u64 = 4 << 20;
+/// How long the thread that makes segments rests, in times of what its work took.
+const RESTS: u32 = 3;
+/// What took less is not worth falling asleep for.
+const WORK_MIN: Duration = Duration::from_micros(200);
 
 impl Workshop {
     /// A file of the right length, whose zeros are not there until they are written over.
@@ -92,18 +95,23 @@ impl Workshop {
 
     /// Makes the `n`-th prepared file, unless told to stop. Two names take turns: one may not have
     /// been given its final name yet while the next is made.
-    pub(super) fn prepare(&self, n: u64, stop: &AtomicBool) -> io::Result<Prepared> {
+    pub(super) fn prepare(
+        &self,
+        n: u64,
+        stop: &AtomicBool,
+        pace: &mut dyn Pace,
+    ) -> io::Result<Prepared> {
         let path = self.dir.join(format!("{}.tmp", n % 2));
         let file = self.disk.create(&path)?;
+        let mut portions = Portions::new(pace);
         let mut done = 0;
         while done < self.segment_size && !stop.load(Ordering::Relaxed) {
             let part = ZEROS.len().min((self.segment_size - done) as usize);
             file.write_at(done, &ZEROS[..part])?;
+            portions.wrote(done, done + part as u64, &*file)?;
             done += part as u64;
-            if done.is_multiple_of(SYNC_EVERY) || done == self.segment_size {
-                file.sync()?;
-            }
         }
+        file.sync()?;
         Ok(Prepared { path, file })
     }
 }
@@ -111,30 +119,38 @@ impl Workshop {
 /// A thread that makes the next segment.
 pub(super) struct Pipeline {
     ready: Receiver<io::Result<Prepared>>,
-    stop: Arc<AtomicBool>,
+    orders: Arc<Orders>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Pipeline {
     pub(super) fn start(workshop: Workshop, n: u64) -> io::Result<Self> {
         let (give, ready) = mpsc::sync_channel(1);
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
+        let orders = Arc::new(Orders::default());
+        let told = Arc::clone(&orders);
         let thread = thread::Builder::new()
             .name("wal-prepare".to_owned())
             .spawn(move || make(&workshop, n, &give, &told))?;
-        Ok(Self { ready, stop, thread: Some(thread) })
+        Ok(Self { ready, orders, thread: Some(thread) })
     }
 
     /// The segment, waiting for it if need be; `None` if the thread has given up.
     pub(super) fn take(&self) -> Option<io::Result<Prepared>> {
+        self.order(&self.orders.hurry);
         self.ready.recv().ok()
+    }
+
+    fn order(&self, order: &AtomicBool) {
+        order.store(true, Ordering::Relaxed);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 }
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.order(&self.orders.stop);
         if let Some(thread) = self.thread.take() {
             // A panic over there has been reported by its own thread.
             drop(thread.join());
@@ -142,9 +158,36 @@ impl Drop for Pipeline {
     }
 }
 
-fn make(workshop: &Workshop, n: u64, give: &SyncSender<io::Result<Prepared>>, stop: &AtomicBool) {
+/// What the thread is told meanwhile.
+#[derive(Default)]
+struct Orders {
+    /// Nobody needs the segment any more.
+    stop: AtomicBool,
+    /// Somebody waits for it.
+    hurry: AtomicBool,
+}
+
+/// Leaves most of the time to others, until somebody waits.
+struct Leisure<'a> {
+    orders: &'a Orders,
+    since: Instant,
+}
+
+impl Pace for Leisure<'_> {
+    fn rest(&mut self) {
+        let worked = self.since.elapsed();
+        let Orders { stop, hurry } = self.orders;
+        if worked >= WORK_MIN && !stop.load(Ordering::Relaxed) && !hurry.load(Ordering::Relaxed) {
+            thread::park_timeout(worked * RESTS);
+        }
+        self.since = Instant::now();
+    }
+}
+
+fn make(workshop: &Workshop, n: u64, give: &SyncSender<io::Result<Prepared>>, orders: &Orders) {
+    let mut leisure = Leisure { orders, since: Instant::now() };
     // One that nobody takes is left behind: it costs space until the next start, nothing else.
-    let _ = give.send(workshop.prepare(n, stop));
+    let _ = give.send(workshop.prepare(n, &orders.stop, &mut leisure));
 }
 
 /// Never set: for preparing a segment that is needed now.

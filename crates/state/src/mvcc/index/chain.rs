@@ -82,6 +82,14 @@ impl Chain {
         }
     }
 
+    /// Its points, at least one.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Lone(_) => 1,
+            Self::Long(points) => points.len(),
+        }
+    }
+
     pub(crate) fn newest(&self) -> Point {
         match self {
             Self::Lone(lone) => lone.unpack(),

@@ -155,12 +155,12 @@ impl Leaves {
         one.into_iter().chain(rows.map(|(key, chain)| (key.as_ref(), chain)))
     }
 
-    /// Calls `visit` for up to `rows_max` rows from `from` on, and forgets those it says false of. Returns
-    /// the key to go on with.
+    /// Calls `visit` for rows from `from` on, until it has seen `points_max` points, and forgets those it
+    /// says false of. Returns the key to go on with.
     pub(super) fn retain(
         &mut self,
         from: &[u8],
-        rows_max: usize,
+        points_max: usize,
         mut visit: impl FnMut(&mut Chain) -> bool,
     ) -> Option<Vec<u8>> {
         let bound: Box<[u8]> = self.leaf_of(from).0.into();
@@ -171,11 +171,11 @@ impl Leaves {
                 if key.as_ref() < from || next.is_some() {
                     return true;
                 }
-                if seen == rows_max {
+                if seen >= points_max {
                     next = Some(key.to_vec());
                     return true;
                 }
-                seen += 1;
+                seen += chain.len();
                 visit(chain)
             });
             self.len -= before - leaf.len();

@@ -149,9 +149,10 @@ impl History {
         let Some((checkpoint, model)) = self.captured.pop_front() else { return Ok(()) };
         let before = self.log.shared.ledger().size();
         promised.in_flight = Some(model);
-        let mark = checkpoint.commit(&mut Hurry)?;
+        let committed = checkpoint.commit(&mut Hurry)?;
         promised.committed = promised.in_flight.take().expect("just set");
-        assert_eq!(mark, promised.committed.mark);
+        assert_eq!(committed.mark, promised.committed.mark);
+        committed.free(&mut Hurry)?;
         self.seen.rewrites += u32::from(self.log.shared.ledger().size() <= before);
         Ok(())
     }

@@ -87,7 +87,7 @@ impl History {
                 75..85 => self.snapshot(wal, g)?,
                 85..90 => self.install(wal, g)?,
                 90..95 => wal.prepare_next()?,
-                _ => wal.release(self.durable_mark.index)?,
+                _ => drop(wal.release(self.durable_mark.index)?),
             }
         }
         Ok(())

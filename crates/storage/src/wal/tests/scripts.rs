@@ -60,7 +60,7 @@ impl Bench {
                 self.wal().mark_snapshot(SnapshotMark { index, term }, b"").expect("buffered");
             }
             "flush" => self.wal().flush().expect("flushed"),
-            "release" => self.wal().release(number(0)).expect("released"),
+            "release" => drop(self.wal().release(number(0)).expect("released")),
             "segments" => self.segments(out),
             // wipe <segment> <offset> <bytes>: zeros, as a sector that never arrived
             "wipe" => {
