@@ -23,6 +23,8 @@ use crate::shard::Socket;
 const PREFACE_START: &[u8] = b"PRI * HTTP/2.0";
 /// Whoever connects and says nothing for so long is sent away.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(120);
+/// Between two looks at a beginning that is too short to tell.
+const MORE_BYTES_LOOK: Duration = Duration::from_millis(10);
 /// How long to hold back after the system refused a connection, most likely for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -137,12 +139,20 @@ async fn unless_stopping<T>(
     }
 }
 
-/// Looks at the first bytes without taking them.
+/// Looks at the first bytes without taking them. `POST` begins like the preface: a client that sends
+/// less than tells them apart is waited for.
 async fn speaks_http2(stream: &Accepted) -> io::Result<bool> {
     let mut first = [0; PREFACE_START.len()];
-    let n = stream.peek(&mut first).await?;
-    // HTTP/1.1 has no method that begins like the preface, and nobody sends a letter at a time.
-    Ok(n > 0 && PREFACE_START.starts_with(&first[..n]))
+    loop {
+        let n = stream.peek(&mut first).await?;
+        if n == 0 || !PREFACE_START.starts_with(&first[..n]) {
+            return Ok(false);
+        }
+        if n == first.len() {
+            return Ok(true);
+        }
+        sleep(MORE_BYTES_LOOK).await; // What was peeked at stays, and keeps the socket readable.
+    }
 }
 
 impl Accepted {
@@ -166,5 +176,42 @@ impl Accepted {
                 Ok(Socket::Unix(mio::net::UnixStream::from_std(stream.into_std()?)))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    /// What is thought of a client that sends these pieces, each once the one before was looked at.
+    fn verdict(pieces: &[&[u8]]) -> bool {
+        Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("an address");
+            let mut client = std::net::TcpStream::connect(address).expect("a connection");
+            let stream = Accepted::Tcp(listener.accept().await.expect("a connection").0);
+            let mut looking = std::pin::pin!(speaks_http2(&stream));
+            for piece in pieces {
+                client.write_all(piece).expect("a connection");
+                let look = timeout(MORE_BYTES_LOOK * 3, looking.as_mut()).await;
+                if let Ok(verdict) = look {
+                    return verdict.expect("a connection");
+                }
+            }
+            panic!("no verdict");
+        })
+    }
+
+    #[test]
+    fn a_letter_at_a_time_is_as_good_as_a_line() {
+        assert!(!verdict(&[b"P", b"O", b"ST / HTTP/1.1"]));
+        assert!(!verdict(&[b"GET"]));
+        assert!(!verdict(&[b"PRI * HTTP/", b"1.1"]));
+        assert!(verdict(&[b"PR", b"I * HTTP/2", b".0"]));
+        assert!(verdict(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]));
     }
 }

@@ -120,8 +120,9 @@ async fn serve(config: &Config, logger: &Logger) -> Result<Ending, StartError> {
         }
         Ending::Removed => sleep(FAREWELL).await,
     }
+    // The doors close first: a client that is sent away must not come back in.
+    listening.shutdown().await;
     server.engine.stop();
-    listening.abort_all();
     end_http(stopping).await;
     server.stop();
     Ok(ending)

@@ -240,6 +240,11 @@ impl Connection {
         self.phase == Phase::Closed
     }
 
+    /// True while a client that was asked to go elsewhere hasn't said that it read so.
+    pub fn is_draining(&self) -> bool {
+        self.phase == Phase::Draining
+    }
+
     /// Calls that are open.
     pub fn streams(&self) -> usize {
         self.streams.len()

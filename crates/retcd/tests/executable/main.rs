@@ -9,6 +9,7 @@
 //! | [`etcdctl`] | does stock etcdctl get the answers it gets from etcd? |
 //! | [`equality`] | has it, after the same history, the same keys and hashes as a running etcd? |
 //! | [`others`] | do client libraries, h2spec and etcdctl's own checks find an etcd? |
+//! | [`wire`] | do connections keep and end as flags and gRPC promise, frame by frame? |
 //! | [`support`] | a server process, a client of it, and patience with a limit |
 
 mod bounds;
@@ -19,3 +20,4 @@ mod equality;
 mod etcdctl;
 mod others;
 mod support;
+mod wire;

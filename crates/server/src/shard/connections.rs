@@ -87,6 +87,11 @@ impl Connections {
         self.slots.iter().flatten().any(|slot| slot.wire.wants_write())
     }
 
+    /// Whether any client has yet to say that it read of the end.
+    pub(super) fn are_draining(&self) -> bool {
+        self.slots.iter().flatten().any(|slot| slot.wire.is_draining())
+    }
+
     /// Whether the next turn has work without any socket asking for it.
     pub(super) fn has_backlog(&self) -> bool {
         !self.to_read.is_empty()

@@ -44,6 +44,8 @@ use crate::start::GRACE;
 const EVENTS_PER_TURN_MAX: usize = 1024;
 /// Longest wait: timers of connections and deadlines of calls are looked at this often.
 const TURN_MAX: Duration = Duration::from_millis(100);
+/// How long clients have to say that they read of the end.
+const GOODBYE_HEARD: Duration = Duration::from_millis(500);
 /// Token of the waker; connections use their slot's number.
 const WAKER: Token = Token(usize::MAX);
 
@@ -86,7 +88,7 @@ impl Seat {
         let run = move || {
             let connections = Connections::new(&engine);
             let port = Port::new(engine, index);
-            Shard { seat: self, port, connections, stop_ms: None }.run();
+            Shard { seat: self, port, connections, stopping_ms: None }.run();
         };
         thread::Builder::new().name(format!("shard-{index}")).spawn(run)
     }
@@ -96,8 +98,8 @@ struct Shard {
     seat: Seat,
     port: Port,
     connections: Connections,
-    /// By when all must be over, once the process is asked to end.
-    stop_ms: Option<u64>,
+    /// When the process was asked to end.
+    stopping_ms: Option<u64>,
 }
 
 impl Shard {
@@ -117,7 +119,8 @@ impl Shard {
             }
             let now_ms = self.port.now_ms();
             self.seat.accepted.take(&mut accepted);
-            for socket in accepted.drain(..) {
+            // Whoever comes when we are going finds a closed door, and tries elsewhere.
+            for socket in accepted.drain(..).filter(|_| self.stopping_ms.is_none()) {
                 self.connections.add(socket, self.seat.poll.registry(), now_ms);
             }
             for event in events.iter().filter(|event| event.token() != WAKER) {
@@ -135,18 +138,21 @@ impl Shard {
         }
     }
 
-    /// True when the process ends and every call has its answer, written; or has had its time. A
-    /// client that has nothing to wait for need not go first.
+    /// True when the process ends and every call has its answer, written; or has had its time. Clients
+    /// are told that we go before their streams are, or they would turn to us once more; what they
+    /// asked before they read it is answered too. One that reads nothing is not waited for long.
     fn is_done(&mut self, now_ms: u64) -> bool {
         if !self.port.is_stopping() {
             return false;
         }
-        let stop_ms = *self.stop_ms.get_or_insert_with(|| {
-            self.port.stop(&mut self.connections);
+        let since_ms = *self.stopping_ms.get_or_insert_with(|| {
             self.connections.drain();
-            now_ms + GRACE.as_millis() as u64
+            now_ms
         });
+        self.port.stop(&mut self.connections);
+        let waited = |time: Duration| now_ms >= since_ms + time.as_millis() as u64;
+        let heard = !self.connections.are_draining() || waited(GOODBYE_HEARD);
         let answered = self.port.n_waiting() == 0 && !self.connections.wants_write();
-        answered || now_ms >= stop_ms
+        (answered && heard) || waited(GRACE)
     }
 }

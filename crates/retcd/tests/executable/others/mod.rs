@@ -2,14 +2,16 @@
 //!
 //! | module | runs | if |
 //! |---|---|---|
-//! | [`clients`] | client libraries in Go, Python, Node and Rust: `tests/interop` | `RETCD_CLIENTS=1`, for they are fetched |
+//! | [`clients`] | clients in Go, Java, Python, Node and Rust, and curl: `tests/interop` | `RETCD_CLIENTS=1`, for they are fetched |
+//! | [`differential`] | random calls by grpc-go, of this server and of an etcd | `RETCD_CLIENTS=1` and `RETCD_REFERENCE_BIN` names it |
 //! | [`failover`] | etcd's Go client at a cluster whose members are killed: `tests/interop/go/failover` | `RETCD_CLIENTS=1` |
 //! | [`h2spec`] | a suite for HTTP/2: `tests/h2spec` | `RETCD_H2SPEC` names it |
 //! | [`perf`] | `etcdctl check perf`, for a minute | `RETCD_CHECK_PERF=1` and `RETCD_ETCDCTL` names it |
 //!
-//! `cargo xtask ci` sees to the first three, in a step of their own: they have the machine to themselves.
+//! `cargo xtask ci` sees to all but the last, in a step of their own: they have the machine to themselves.
 
 mod clients;
+mod differential;
 mod failover;
 mod h2spec;
 mod perf;

@@ -1,0 +1,164 @@
+//! The client port, frame by frame: what flags promise about connections, and how they end.
+//!
+//! What needs no process (floods, windows, order of frames) is tried in the crate `wire`; here it is
+//! what only the whole server can break: that flags arrive, that clocks tick, that the end is told.
+
+mod peer;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use self::peer::{ACK, END_STREAM, Frame, GO_AWAY, HEADERS, PING, Peer, RESET, SETTINGS};
+use crate::support::block_on;
+use crate::support::process::{Home, Server};
+
+const RANGE: &str = "/etcdserverpb.KV/Range";
+const WATCH: &str = "/etcdserverpb.Watch/Watch";
+const LOCK: &str = "/v3lockpb.Lock/Lock";
+/// A range of the key `a`, and a watch of it.
+const RANGE_A: &[u8] = &[0x0a, 1, b'a'];
+const WATCH_A: &[u8] = &[0x0a, 3, 0x0a, 1, b'a'];
+/// HTTP/2's code for a stream that was not looked at, and for a peer that asks too much.
+const REFUSED_STREAM: u32 = 7;
+const ENHANCE_YOUR_CALM: u32 = 11;
+const SIGTERM: i32 = 15;
+
+fn server(home: &Home, flags: &[&str]) -> Server {
+    let mut server = home.start(flags);
+    block_on(server.ready());
+    server
+}
+
+/// Whether the frame is a stream's last.
+fn ends(stream: u32) -> impl Fn(&Frame) -> bool {
+    move |frame| frame.kind == HEADERS && frame.stream == stream && frame.flags & END_STREAM != 0
+}
+
+fn is_goodbye(frame: &Frame) -> bool {
+    frame.kind == GO_AWAY
+}
+
+fn watch(peer: &mut Peer, stream: u32) {
+    peer.open(stream, WATCH, &[]);
+    peer.message(stream, 0, WATCH_A);
+    let answered = peer.find(|frame| frame.stream == stream && frame.kind == HEADERS);
+    assert!(answered.is_some(), "no watch");
+}
+
+#[test]
+fn a_client_hears_of_the_end_before_its_streams_end_and_is_answered_until_it_did() {
+    let home = Home::new("goodbye");
+    let mut server = server(&home, &[]);
+    let mut peer = Peer::greet(home.client_port);
+    watch(&mut peer, 1);
+    server.signal(SIGTERM);
+    let first = peer.find(|frame| is_goodbye(frame) || ends(1)(frame)).expect("a goodbye");
+    assert!(is_goodbye(&first) && first.says("graceful_stop"), "{first:?}");
+    let ping = peer.find(|frame| frame.kind == PING).expect("a ping");
+    // It has not read it yet, as far as anybody knows.
+    peer.open(3, RANGE, &[]);
+    peer.message(3, END_STREAM, RANGE_A);
+    assert!(peer.find(ends(3)).is_some(), "no answer");
+    peer.frame(PING, ACK, 0, &ping.payload);
+    let last = peer.find(is_goodbye).expect("a last word");
+    assert_eq!(last.number(0), 3, "the last stream: {last:?}");
+    assert!(peer.ends_without(|_| false));
+    block_on(server.ended());
+}
+
+#[test]
+fn streams_beyond_the_limit_are_refused_until_one_ends() {
+    let home = Home::new("streams");
+    let _server = server(&home, &["--max-concurrent-streams=2"]);
+    let mut peer = Peer::greet(home.client_port);
+    let settings = peer.find(|frame| frame.kind == SETTINGS).expect("settings");
+    assert!(settings.payload.chunks(6).any(|pair| pair == [0, 3, 0, 0, 0, 2]), "{settings:?}");
+    watch(&mut peer, 1);
+    watch(&mut peer, 3);
+    peer.open(5, WATCH, &[]);
+    let refused = peer.find(|frame| frame.stream == 5).expect("a word");
+    assert_eq!((refused.kind, refused.number(0)), (RESET, REFUSED_STREAM), "{refused:?}");
+    peer.frame(RESET, 0, 1, &[0, 0, 0, 8]);
+    watch(&mut peer, 7);
+}
+
+#[test]
+fn who_does_not_answer_a_ping_is_gone_and_who_does_is_not() {
+    let home = Home::new("keepalive");
+    let flags = ["--grpc-keepalive-interval=1s", "--grpc-keepalive-timeout=1s"];
+    let _server = server(&home, &flags);
+    let (mut lively, mut dead) = (Peer::greet(home.client_port), Peer::greet(home.client_port));
+    watch(&mut lively, 1);
+    watch(&mut dead, 1);
+    let is_asked = |frame: &Frame| frame.kind == PING && !frame.is_ack();
+    assert!(dead.find(is_asked).is_some(), "no ping");
+    for _ in 0..3 {
+        let ping = lively.find(is_asked).expect("a ping");
+        lively.frame(PING, ACK, 0, &ping.payload);
+    }
+    assert!(dead.ends_without(is_asked), "asked again");
+    lively.open(3, RANGE, &[]);
+    lively.message(3, END_STREAM, RANGE_A);
+    assert!(lively.find(ends(3)).is_some(), "no answer");
+}
+
+#[test]
+fn pings_may_come_as_often_as_the_flag_says() {
+    let pings = |flag: &str| {
+        let home = Home::new("pings");
+        let _server = server(&home, &[flag]);
+        let mut peer = Peer::greet(home.client_port);
+        watch(&mut peer, 1);
+        let mut answered = 0;
+        for n in 0..10_u64 {
+            peer.frame(PING, 0, 0, &n.to_be_bytes());
+            let said = peer.find(|frame| is_goodbye(frame) || frame.kind == PING).expect("a word");
+            if is_goodbye(&said) {
+                assert_eq!(said.number(4), ENHANCE_YOUR_CALM, "{said:?}");
+                assert!(said.says("too_many_pings"), "{said:?}");
+                assert!(peer.ends_without(|_| false));
+                return answered;
+            }
+            answered += 1;
+        }
+        answered
+    };
+    assert_eq!(pings("--grpc-keepalive-min-time=0s"), 10);
+    // One is forgiven for the answer before it, one starts the clock, two are too early; the third
+    // that is ends it, and is answered all the same.
+    assert_eq!(pings("--grpc-keepalive-min-time=1h"), 4);
+}
+
+#[test]
+fn a_timeout_ends_a_call_that_waits() {
+    let home = Home::new("timeout");
+    let _server = server(&home, &[]);
+    let mut peer = Peer::greet(home.client_port);
+    peer.open(1, WATCH, &[("grpc-timeout", "50m")]);
+    peer.message(1, 0, WATCH_A);
+    let end = peer.find(ends(1)).expect("an end");
+    assert!(end.says("context deadline exceeded"), "{end:?}");
+    peer.open(3, LOCK, &[("grpc-timeout", "1x")]);
+    let end = peer.find(ends(3)).expect("an end");
+    assert!(end.says("malformed grpc-timeout"), "{end:?}");
+}
+
+/// A method of HTTP/1.1 may begin like the preface of HTTP/2, and come in pieces.
+#[test]
+fn a_request_may_come_a_letter_at_a_time() {
+    let home = Home::new("letters");
+    let _server = server(&home, &[]);
+    let mut socket = TcpStream::connect(("127.0.0.1", home.client_port)).expect("a connection");
+    socket.set_nodelay(true).expect("a connection");
+    let body = "{\"key\":\"YQ==\"}";
+    let request = format!(
+        "POST /v3/kv/range HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for letter in request.as_bytes().chunks(1) {
+        socket.write_all(letter).expect("a connection");
+    }
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}
