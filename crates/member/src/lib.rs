@@ -11,6 +11,7 @@
 //! | [`roster`] | the members they are about, as JSON |
 //! | [`message`] | raft's messages as they travel |
 //! | [`pending`] | what waits for a leader |
+//! | [`leasing`] | leases as whoever leads keeps them |
 //! | [`identity`] | member and cluster ids |
 //! | [`inbox`] | where threads meet |
 
@@ -18,6 +19,7 @@ pub mod boot;
 pub mod conf_change;
 pub mod identity;
 pub mod inbox;
+pub mod leasing;
 pub mod member;
 pub mod message;
 pub mod pending;

@@ -17,6 +17,7 @@
 //!
 //! - A read's context is used once in the life of a cluster: it holds the member, the start and a count.
 //! - Nobody is refused for want of a leader; see [`pending`](crate::pending).
+//! - What an earlier leader decided is proposed by no later one; see [`Event::Rule`].
 //! - `lone` is true only while no other member could lead: then what is applied here is all there is.
 
 use std::mem;
@@ -52,6 +53,12 @@ pub struct ReadTicket {
 pub enum Event {
     Tick,
     Propose(Vec<Proposal>),
+    /// What is to be proposed by whoever leads `term`, or else by nobody: it rests on what only that
+    /// leader knows.
+    Rule {
+        term: u64,
+        proposals: Vec<Proposal>,
+    },
     /// A change of membership; its caller waits on its id.
     Change(MembershipChange),
     Read(ReadTicket),
@@ -151,6 +158,7 @@ impl Member {
     pub fn step(&mut self, event: Event, effects: &mut Effects) {
         match event {
             Event::Propose(proposals) => return self.propose(proposals, effects),
+            Event::Rule { term, proposals } => return self.rule(term, proposals, effects),
             Event::Change(change) => return self.change(&change, effects),
             Event::Read(ticket) => return self.read(ticket, effects),
             Event::Compact(index) => return self.node.compact(index),
@@ -226,6 +234,20 @@ impl Member {
     fn propose(&mut self, proposals: Vec<Proposal>, effects: &mut Effects) {
         let proposals = proposals.into_iter();
         self.offer(proposals.map(|Proposal { id, data }| (id, EntryKind::Normal, data)), effects);
+        self.after_step(effects);
+    }
+
+    /// Neither handed on to another leader nor held for one.
+    fn rule(&mut self, term: u64, proposals: Vec<Proposal>, effects: &mut Effects) {
+        let now = self.node.brief();
+        let rules = now.role == RoleKind::Leader && now.term.0 == term;
+        if rules && self.node.takes_nothing().is_none() {
+            let entry = |Proposal { id, data }| (id, EntryKind::Normal, data);
+            self.hand_over(proposals.into_iter().map(entry), effects);
+        } else {
+            let refused = proposals.into_iter().map(|proposal| proposal.id);
+            effects.refused.extend(refused.map(|id| (id, Error::LeaderChanged)));
+        }
         self.after_step(effects);
     }
 

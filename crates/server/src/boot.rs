@@ -205,6 +205,7 @@ fn state_config(config: &Config) -> state::Config {
         ttl_min: i64::try_from(ttl_min).unwrap_or(i64::MAX),
         checkpoint: config.gates.is_open(Gate::LeaseCheckpoint),
         checkpoint_persist: config.gates.is_open(Gate::LeaseCheckpointPersist),
+        checkpoint_interval_ms: lease::CHECKPOINT_INTERVAL_MS,
     };
     let store = revlog::Config::default();
     let learners_max = config.raft.learners_max;

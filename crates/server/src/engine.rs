@@ -19,6 +19,7 @@ use std::sync::{
 use std::time::{Duration, Instant};
 
 use member::inbox::Inbox;
+use member::leasing::Reign;
 use member::{Event, View};
 use proto::error::{Error, Status};
 use proto::etcdserverpb::ResponseHeader;
@@ -431,6 +432,13 @@ impl Engine {
             Stop::Refused(status) => status,
             Stop::Fatal(fatal) => self.die(&fatal.to_string()),
         })
+    }
+
+    /// What this member knows at `now_ms` of its own reign.
+    pub(crate) fn reign(&self, now_ms: u64) -> Reign {
+        let (leads, ticked_ms) = (self.shown.is_leader(), self.shown.ticked_ms());
+        let commit = self.shown.commit();
+        Reign { leads, commit, now_ms, ticked_ms, tick_ms: self.rules.tick.as_millis() as u64 }
     }
 
     /// Milliseconds since this member started: the clock of leases and deadlines.

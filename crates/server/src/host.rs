@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use member::Event;
+use member::{Event, leasing};
 use proto::error::{Error, Status};
 use proto::etcdserverpb::{
     HashKvRequest, HashKvResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, Member,
@@ -13,7 +13,7 @@ use proto::method::Method;
 use raft::{Message, NodeId};
 use state::lease::LeaseId;
 
-use crate::api::{Caller, lease};
+use crate::api::Caller;
 use crate::drive::errands;
 use crate::engine::Engine;
 use crate::metrics;
@@ -118,8 +118,8 @@ impl peer::Host for Host {
 
     fn time_to_live(&self, request: LeaseTimeToLiveRequest) -> Answer<LeaseTimeToLiveResponse> {
         let known = self.engine.upgrade().ok_or(Error::Stopped).and_then(|engine| {
-            let now_ms = engine.now_ms();
-            lease::known(&engine.state(), &request, now_ms)
+            let reign = engine.reign(engine.now_ms());
+            leasing::time_to_live(&engine.state(), reign, request)
         });
         Box::pin(async move { known })
     }

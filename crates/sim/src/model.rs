@@ -4,20 +4,26 @@
 //! a revision of its own, a client's history is judged in linear time: an answer must be what the map
 //! says of its revision, and no older than what anybody had been told before it was asked for.
 
+mod leasing;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use proto::etcdserverpb::request_op::Request as Op;
 use proto::etcdserverpb::response_op::Response;
 use proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
-    PutResponse, RangeRequest, RangeResponse, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
+    LeaseCheckpointResponse, LeaseGrantResponse, LeaseRevokeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
     compare::TargetUnion,
 };
 use proto::mvccpb::KeyValue;
 use proto::prost::Message;
 use proto::raft_request::{self, Body};
 use state::{Outcome, State};
+
+use self::leasing::Leases;
+pub(crate) use self::leasing::{LeaseNews, NOT_FOUND, TTL_MIN};
 
 /// What an entry comes to: its answer without the words that differ between members, or a refusal.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +32,18 @@ pub(crate) enum Expected {
     Delete(DeleteRangeResponse),
     Txn(TxnResponse),
     Compact(CompactionResponse),
+    Grant(LeaseGrantResponse),
+    Revoke(LeaseRevokeResponse),
+    Checkpoint(LeaseCheckpointResponse),
     Refused(&'static str),
+}
+
+/// What a revision did to a key.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub(crate) key: Bytes,
+    pub(crate) after: Option<KeyValue>,
+    pub(crate) before: Option<KeyValue>,
 }
 
 /// All revisions of a key; `None` where it was deleted.
@@ -36,12 +53,25 @@ pub(crate) struct Model {
     pub(crate) head: i64,
     pub(crate) compacted: i64,
     keys: BTreeMap<Bytes, Chain>,
+    /// What each revision did, in its order.
+    pub(crate) changes: BTreeMap<i64, Vec<Change>>,
+    pub(crate) leases: Leases,
+    /// What the last entry meant for leases.
+    news: Vec<LeaseNews>,
     outcomes: BTreeMap<u64, Expected>,
 }
 
 impl Default for Model {
     fn default() -> Self {
-        Self { head: 1, compacted: -1, keys: BTreeMap::new(), outcomes: BTreeMap::new() }
+        Self {
+            head: 1,
+            compacted: -1,
+            keys: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            leases: Leases::default(),
+            news: Vec::new(),
+            outcomes: BTreeMap::new(),
+        }
     }
 }
 
@@ -61,13 +91,17 @@ fn decoded<M: Message + Default>(bytes: &[u8]) -> M {
 }
 
 impl Model {
-    pub(crate) fn apply(&mut self, id: u64, data: &Bytes) {
+    /// The answer says what it meant for leases.
+    pub(crate) fn apply(&mut self, id: u64, data: &Bytes) -> Vec<LeaseNews> {
         let request = raft_request::split(data).expect("a request");
         let body = &request.body[..];
         let expected = if request.kind == Body::Put {
-            self.transact(|model, revision| {
-                (Expected::Put(model.put(&decoded(body), revision)), true)
-            })
+            let put: PutRequest = decoded(body);
+            if self.can_put(&put) {
+                self.transact(|model, revision| (Expected::Put(model.put(&put, revision)), true))
+            } else {
+                Expected::Refused(NOT_FOUND)
+            }
         } else if request.kind == Body::DeleteRange {
             self.transact(|model, revision| {
                 let response = model.delete(&decoded(body), revision);
@@ -76,11 +110,18 @@ impl Model {
             })
         } else if request.kind == Body::Txn {
             self.transact(|model, revision| model.txn(&decoded(body), revision))
+        } else if request.kind == Body::LeaseGrant {
+            self.grant(&decoded(body))
+        } else if request.kind == Body::LeaseRevoke {
+            self.revoke(&decoded(body))
+        } else if request.kind == Body::LeaseCheckpoint {
+            self.checkpoint(&decoded(body))
         } else {
             assert_eq!(request.kind, Body::Compaction, "clients ask for nothing else");
             self.compact(&decoded(body))
         };
         self.outcomes.insert(id, expected);
+        std::mem::take(&mut self.news)
     }
 
     /// Makes one revision of all that `change` does, if it does anything.
@@ -92,13 +133,29 @@ impl Model {
             Expected::Put(response) => response.header = header,
             Expected::Delete(response) => response.header = header,
             Expected::Txn(response) => response.header = header,
-            Expected::Compact(_) | Expected::Refused(_) => {}
+            Expected::Compact(_)
+            | Expected::Grant(_)
+            | Expected::Revoke(_)
+            | Expected::Checkpoint(_)
+            | Expected::Refused(_) => {}
         }
         expected
     }
 
     fn at(&self, key: &Bytes, revision: i64) -> Option<&KeyValue> {
         self.keys.get(key)?.range(..=revision).next_back()?.1.as_ref()
+    }
+
+    fn set(&mut self, key: &Bytes, revision: i64, after: Option<KeyValue>) {
+        let before = self.at(key, revision - 1).cloned();
+        let change = Change { key: key.clone(), after: after.clone(), before };
+        self.leases.attach(key, after.as_ref().map_or(0, |kv| kv.lease));
+        self.changes.entry(revision).or_default().push(change);
+        self.keys.entry(key.clone()).or_default().insert(revision, after);
+    }
+
+    fn can_put(&self, put: &PutRequest) -> bool {
+        put.lease == 0 || self.leases.exists(put.lease)
     }
 
     fn put(&mut self, put: &PutRequest, revision: i64) -> PutResponse {
@@ -111,14 +168,14 @@ impl Model {
             value: put.value.clone(),
             lease: put.lease,
         };
-        self.keys.entry(put.key.clone()).or_default().insert(revision, Some(kv));
+        self.set(&put.key, revision, Some(kv));
         PutResponse { header: None, prev_kv: before.filter(|_| put.prev_kv) }
     }
 
     fn delete(&mut self, delete: &DeleteRangeRequest, revision: i64) -> DeleteRangeResponse {
         let before = self.range_at(&delete.key, &delete.range_end, revision);
         for kv in &before {
-            self.keys.entry(kv.key.clone()).or_default().insert(revision, None);
+            self.set(&kv.key, revision, None);
         }
         let deleted = before.len() as i64;
         let prev_kvs = if delete.prev_kv { before } else { Vec::new() };
@@ -141,6 +198,13 @@ impl Model {
             self.at(&compare.key, self.head).map_or(0, |kv| kv.mod_revision) == asked
         });
         let ops = if succeeded { &txn.success } else { &txn.failure };
+        let can = |op: &RequestOp| match &op.request {
+            Some(Op::RequestPut(put)) => self.can_put(put),
+            _ => true,
+        };
+        if !ops.iter().all(can) {
+            return (Expected::Refused(NOT_FOUND), false);
+        }
         let mut changed = false;
         let mut responses = Vec::new();
         for op in ops {
@@ -191,6 +255,9 @@ impl Model {
             (Ok(()), Expected::Delete(_)) => Expected::Delete(decoded(answer)),
             (Ok(()), Expected::Txn(_)) => Expected::Txn(decoded(answer)),
             (Ok(()), Expected::Compact(_)) => Expected::Compact(decoded(answer)),
+            (Ok(()), Expected::Grant(_)) => Expected::Grant(decoded(answer)),
+            (Ok(()), Expected::Revoke(_)) => Expected::Revoke(decoded(answer)),
+            (Ok(()), Expected::Checkpoint(_)) => Expected::Checkpoint(decoded(answer)),
             (Ok(()), Expected::Refused(text)) => panic!("entry {index} was not refused: {text}"),
         };
         assert_eq!(found.plain(), *expected, "entry {index} of request {}", outcome.request_id);
@@ -221,6 +288,9 @@ impl Expected {
             Self::Put(response) => plain(&mut response.header),
             Self::Delete(response) => plain(&mut response.header),
             Self::Compact(response) => plain(&mut response.header),
+            Self::Grant(response) => plain(&mut response.header),
+            Self::Revoke(response) => plain(&mut response.header),
+            Self::Checkpoint(response) => plain(&mut response.header),
             Self::Txn(response) => {
                 plain(&mut response.header);
                 for op in &mut response.responses {
@@ -244,6 +314,9 @@ impl Expected {
             Self::Delete(response) => (&response.header, response.deleted > 0),
             Self::Txn(response) => (&response.header, false),
             Self::Compact(response) => (&response.header, false),
+            Self::Grant(response) => (&response.header, false),
+            Self::Revoke(response) => (&response.header, false),
+            Self::Checkpoint(response) => (&response.header, false),
             Self::Refused(_) => return None,
         };
         header.as_ref().map(|header| (header.revision, changed))

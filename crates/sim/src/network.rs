@@ -3,7 +3,7 @@
 //! Each message has a delay of its own, so messages overtake each other, as they do between etcd's two
 //! streams. A cut is a direction between two machines.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use raft::Message;
@@ -24,6 +24,8 @@ pub(crate) struct Parcel {
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) cuts: BTreeSet<(usize, usize)>,
+    /// What is sent this way takes so much longer.
+    pub(crate) late: BTreeMap<(usize, usize), u64>,
     pub(crate) loss_percent: u64,
     pub(crate) repeat_percent: u64,
     /// The longest delay, in microseconds.
@@ -35,7 +37,13 @@ const DELAY_USUAL: u64 = 2_000;
 
 impl Default for Network {
     fn default() -> Self {
-        Self { cuts: BTreeSet::new(), loss_percent: 0, repeat_percent: 0, delay_max: DELAY_USUAL }
+        Self {
+            cuts: BTreeSet::new(),
+            late: BTreeMap::new(),
+            loss_percent: 0,
+            repeat_percent: 0,
+            delay_max: DELAY_USUAL,
+        }
     }
 }
 
@@ -52,6 +60,7 @@ impl Network {
             return Vec::new();
         }
         let n = if may_repeat && random.chance(self.repeat_percent) { 2 } else { 1 };
-        (0..n).map(|_| DELAY_MIN + random.below(self.delay_max)).collect()
+        let delay_min = DELAY_MIN + self.late.get(&(from, to)).copied().unwrap_or_default();
+        (0..n).map(|_| delay_min + random.below(self.delay_max)).collect()
     }
 }

@@ -6,11 +6,15 @@
 //! | log matching | an entry of a term and index is the same in all logs, and so is the one before it |
 //! | leader completeness | who begins to lead has all that was applied before anybody led in its term or a later one |
 //! | state machine safety | all apply the same entries, and each gives the model's answer |
+//! | one change at a time | no log has a change of membership behind one that is not committed |
 //! | membership | every change is accepted, or refused, by all alike |
+//! | leases: see `leasing` | their ends |
 //! | nothing is proposed twice, or applied after it was refused | request ids |
 //!
 //! It learns what is written when it is handed to the log, before it is durable: what is promised must
 //! hold for that as well.
+
+mod leasing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +23,15 @@ use proto::raft_request;
 use raft::{Body, Entry, EntryKind, Message};
 use state::{Outcome, State};
 
+use self::leasing::LeaseOracle;
+pub(crate) use self::leasing::{Said, Word};
+use crate::clients::REQUESTS_MAX;
 use crate::model::Model;
+
+/// The founding members are told of one another by as many entries at once.
+const FOUNDING_TERM: u64 = 1;
+/// From here on members number what they ask by themselves.
+pub(crate) const OWN_REQUESTS: u64 = 1_000 * REQUESTS_MAX;
 
 /// An entry as a log holds it: its term, and what is in it.
 type Held = (EntryKind, Bytes);
@@ -44,6 +56,11 @@ pub(crate) struct Oracle {
     /// Whether the change of membership at an index was accepted.
     changes: BTreeMap<u64, bool>,
     pub(crate) model: Model,
+    pub(crate) leases: LeaseOracle,
+    /// Microseconds since the beginning.
+    pub(crate) now: u64,
+    /// Requests that members have made by themselves.
+    own: BTreeSet<u64>,
     /// Entries compared on all members.
     pub(crate) n_compared: u64,
 }
@@ -56,6 +73,13 @@ impl Oracle {
     pub(crate) fn refused(&mut self, id: u64) {
         assert!(!self.applied.contains(&id), "request {id} was refused, yet applied");
         self.refused.insert(id);
+    }
+
+    /// A name for what a member asks by itself.
+    pub(crate) fn own_request(&mut self) -> u64 {
+        let id = OWN_REQUESTS + self.own.len() as u64;
+        self.own.insert(id);
+        id
     }
 
     /// A process has begun: its state is as of `base`, and its log goes on from there.
@@ -82,6 +106,15 @@ impl Oracle {
             let before = log.get(&(index - 1)).copied().unwrap_or_default();
             log.insert(index, term);
             let held = ((entry.kind, entry.data.clone()), before);
+            if entry.kind != EntryKind::Normal {
+                let agreed = self.agreed.len() as u64;
+                let open = log
+                    .range((agreed + 1).min(index)..index)
+                    .filter(|(_, term)| **term > FOUNDING_TERM);
+                let mut kinds = open.map(|(index, term)| self.written[&(*index, *term)].0.0);
+                let is_only = kinds.all(|kind| kind == EntryKind::Normal);
+                assert!(is_only, "two changes of membership under way: {index}@{term} is one");
+            }
             let known = self.written.entry((index, term)).or_insert_with(|| held.clone());
             assert_eq!(*known, held, "logs do not match: {index}@{term}");
         }
@@ -103,11 +136,28 @@ impl Oracle {
     }
 
     pub(crate) fn sends(&mut self, message: &Message) {
-        if let Body::VoteReply { pre: false, granted: true, .. } = message.body {
-            let (voter, candidate) = (message.from.get(), message.to.get());
-            let vote = *self.votes.entry((message.term.0, voter)).or_insert(candidate);
-            assert_eq!(vote, candidate, "{voter} votes twice in term {}", message.term.0);
-        }
+        let voter = message.from;
+        let candidate = match message.body {
+            Body::VoteReply { pre: false, granted: true, .. } => Some(message.to),
+            // Who asks for votes has given its own to itself.
+            Body::Vote { pre: false, .. } => Some(voter),
+            Body::VoteReply { .. }
+            | Body::Vote { .. }
+            | Body::Append { .. }
+            | Body::AppendReply(_)
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::Snapshot(_)
+            | Body::TimeoutNow
+            | Body::TransferLeader
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. }
+            | Body::Propose { .. } => None,
+        };
+        let Some(candidate) = candidate.map(raft::NodeId::get) else { return };
+        let voter = voter.get();
+        let vote = *self.votes.entry((message.term.0, voter)).or_insert(candidate);
+        assert_eq!(vote, candidate, "{voter} votes twice in term {}", message.term.0);
     }
 
     /// An entry is about to be applied by some member.
@@ -129,7 +179,10 @@ impl Oracle {
         assert_eq!(asked, Some(&entry.data), "nobody asked for request {id}");
         assert!(!self.refused.contains(&id), "request {id} is applied, though it was refused");
         assert!(self.applied.insert(id), "request {id} is applied twice");
-        self.model.apply(id, &entry.data);
+        let by_itself = self.own.contains(&id);
+        for news in self.model.apply(id, &entry.data) {
+            self.leases.learns(&news, entry.index.0, self.now, by_itself);
+        }
     }
 
     /// A change of membership is accepted, or refused, by all alike.
@@ -144,11 +197,24 @@ impl Oracle {
         self.model.compare(outcome, answer, entry.index.0);
     }
 
+    /// A member's state is what its entries make of it.
+    pub(crate) fn explain_state(&self, state: &State) {
+        self.leases.explain(state);
+        self.model.explain_owners(state);
+    }
+
     /// A member's state comes from a snapshot.
     pub(crate) fn installed(&self, state: &State) {
+        self.explain_state(state);
         let (index, term) = state.applied();
         let agreed = self.agreed.get(index as usize - 1).map(|(term, _)| *term);
         assert_eq!(agreed, Some(term), "a snapshot of what nobody agreed on");
+    }
+
+    /// Index and term of what is in a member's log.
+    #[cfg(test)]
+    pub(crate) fn log(&self, id: u64) -> impl Iterator<Item = (u64, u64)> {
+        self.logs[&id].iter().map(|(index, term)| (*index, *term))
     }
 
     /// How many entries have been applied by anybody.

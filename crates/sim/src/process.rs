@@ -7,7 +7,7 @@
 //! inbox ──Turn──► Member ──► log queue ──Flushed──► Persisted ──► inbox
 //!                        ├─► apply queue ──Apply──► answers, Applied ──► inbox
 //!                        ├─► messages                     └─► Keep: mark ─► checkpoint ─► compact
-//!                        └─► Gather ──► snapshots
+//!                        └─► Gather ──► snapshots         └─► Shard ──► watchers' messages
 //! ```
 //!
 //! # Invariants
@@ -19,8 +19,10 @@
 mod applying;
 mod boot;
 mod keeping;
+mod leasing;
 mod logging;
 mod shipping;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -44,13 +46,17 @@ use storage::wal::Wal;
 use self::applying::ApplyWork;
 pub(crate) use self::boot::{Founding, boot};
 use self::keeping::Keeping;
+use self::leasing::Errand;
+pub(crate) use self::leasing::LeaseQuestion;
 use self::logging::{Flushing, LogWork};
-use crate::oracle::Oracle;
-use crate::trace;
+pub(crate) use self::watching::SHARDS;
+use self::watching::Shard;
+use crate::oracle::{Oracle, Word};
+use crate::{trace, wording};
 
 /// A tick, in microseconds.
 pub(crate) const TICK: u64 = 100_000;
-const MEMBER_DIR: &str = "/data/member";
+pub(crate) const MEMBER_DIR: &str = "/data/member";
 const WAL_DIR: &str = "/data/member/wal";
 const SNAPSHOT_DIR: &str = "/data/member/snap";
 
@@ -74,6 +80,15 @@ pub(crate) enum Step {
     Apply,
     Keep,
     Gather(NodeId),
+    /// A thread with connections has something to do.
+    Shard(usize),
+    Progress(usize),
+    Chores,
+    /// A question for the leader is tried again.
+    Errand {
+        op: u64,
+        tries: u64,
+    },
 }
 
 /// The answer to a client's request.
@@ -89,9 +104,29 @@ pub(crate) enum Told {
 /// What a process wants of the world.
 #[derive(Debug)]
 pub(crate) enum Duty {
-    In { delay: u64, step: Step },
-    Send { message: Message, file: Option<Arc<Vec<u8>>> },
-    Answer { op: u64, told: Told },
+    In {
+        delay: u64,
+        step: Step,
+    },
+    Send {
+        message: Message,
+        file: Option<Arc<Vec<u8>>>,
+    },
+    Answer {
+        op: u64,
+        told: Told,
+    },
+    /// Another member is asked something about a lease.
+    Ask {
+        to: u64,
+        op: u64,
+        question: LeaseQuestion,
+    },
+    /// The answer to a client's question about a lease.
+    Tell {
+        op: u64,
+        word: Word,
+    },
 }
 
 /// The world as a process sees it.
@@ -103,6 +138,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) duties: &'a mut Vec<Duty>,
     /// How many times slower than usual the disk is.
     pub(crate) slowness: u64,
+    /// By how much its clock has leapt ahead.
+    pub(crate) ahead: u64,
 }
 
 impl Surroundings<'_> {
@@ -111,14 +148,20 @@ impl Surroundings<'_> {
         self.duties.push(Duty::In { delay, step });
     }
 
+    /// Notes something that happens all the time.
+    pub(crate) fn detail<T: Into<Option<String>>>(&self, text: impl FnOnce() -> T) {
+        trace::detail(self.now, text);
+    }
+
     pub(crate) fn now_ms(&self) -> u64 {
-        self.now / 1000
+        (self.now + self.ahead) / 1000
     }
 }
 
 /// See the module.
 pub(crate) struct Process {
     pub(crate) id: u64,
+    config: state::Config,
     disk: Arc<dyn Disk>,
     member: Member,
     effects: Effects,
@@ -142,10 +185,20 @@ pub(crate) struct Process {
     reads: BTreeMap<u64, RangeRequest>,
     ripening: Vec<(u64, u64)>,
     outgoing: BTreeMap<u64, state::Snapshot>,
+    shards: [Shard; SHARDS],
+    errands: BTreeMap<u64, Errand>,
+    /// When the clock was heard last.
+    ticked_ms: u64,
     scratch: Vec<u8>,
 }
 
 impl Process {
+    /// Begins what goes on by the clock.
+    pub(crate) fn begin(&mut self, around: &mut Surroundings<'_>) {
+        (0..SHARDS).for_each(|shard| self.notify_progress(shard, around));
+        self.chores(around);
+    }
+
     /// Does what is due. On an error the process is no more.
     pub(crate) fn step(&mut self, step: Step, around: &mut Surroundings<'_>) -> Alive {
         match step {
@@ -154,6 +207,19 @@ impl Process {
             Step::Apply => self.apply_some(around),
             Step::Keep => self.keep(around),
             Step::Gather(to) => self.gather(to, around),
+            Step::Shard(shard) => self.shard_turn(shard, around),
+            Step::Progress(shard) => {
+                self.notify_progress(shard, around);
+                Ok(())
+            }
+            Step::Chores => {
+                self.chores(around);
+                Ok(())
+            }
+            Step::Errand { op, tries } => {
+                self.run_errand(op, tries, around);
+                Ok(())
+            }
         }
     }
 
@@ -185,23 +251,33 @@ impl Process {
     }
 
     /// A client's linearizable read.
-    pub(crate) fn read(&mut self, op: u64, request: RangeRequest, around: &mut Surroundings<'_>) {
+    pub(crate) fn read(
+        &mut self,
+        op: u64,
+        request: RangeRequest,
+        around: &mut Surroundings<'_>,
+    ) -> Alive {
         self.reads.insert(op, request);
         if self.shown.lone {
             return self.serve(op, around);
         }
         self.tell(Event::Read(ReadTicket { port: 0, round: op }), around);
+        Ok(())
     }
 
-    fn serve(&mut self, op: u64, around: &mut Surroundings<'_>) {
-        let Some(request) = self.reads.remove(&op) else { return };
+    fn serve(&mut self, op: u64, around: &mut Surroundings<'_>) -> Alive {
+        let Some(request) = self.reads.remove(&op) else {
+            self.run_errand(op, 0, around);
+            return Ok(());
+        };
         let mut out = Vec::new();
         let told = match self.state.range(&request, &mut out) {
             Ok(()) => Told::Answer(out.into()),
             Err(state::Stop::Refused(status)) => Told::Refused(status.message.into()),
-            Err(state::Stop::Fatal(fatal)) => panic!("a read failed: {fatal}"),
+            Err(state::Stop::Fatal(fatal)) => return Err(fatal.into()),
         };
         around.duties.push(Duty::Answer { op, told });
+        Ok(())
     }
 
     /// The hash of all keys at `revision`.
@@ -216,12 +292,10 @@ impl Process {
         }
     }
 
-    fn serve_ripe(&mut self, around: &mut Surroundings<'_>) {
+    fn serve_ripe(&mut self, around: &mut Surroundings<'_>) -> Alive {
         let applied = self.state.applied().0;
         let ripe: Vec<_> = self.ripening.extract_if(.., |(index, _)| *index <= applied).collect();
-        for (_, op) in ripe {
-            self.serve(op, around);
-        }
+        ripe.into_iter().try_for_each(|(_, op)| self.serve(op, around))
     }
 
     fn turn(&mut self, around: &mut Surroundings<'_>) -> Alive {
@@ -242,6 +316,9 @@ impl Process {
     }
 
     fn step_member(&mut self, event: Event, around: &mut Surroundings<'_>) {
+        if matches!(event, Event::Tick) {
+            self.ticked_ms = around.now_ms();
+        }
         self.member.step(event, &mut self.effects);
         if let Some(role) = self.effects.raft.role
             && role.role == RoleKind::Leader
@@ -272,6 +349,10 @@ impl Process {
         let raft = &mut self.effects.raft;
         if !raft.append.is_empty() || raft.hard_state.is_some() || raft.persist.is_some() {
             around.oracle.writes(self.id, &raft.append);
+            around.detail(|| {
+                let entries = wording::entries(&raft.append);
+                (!entries.is_empty()).then(|| format!("member {} writes {entries}", self.id))
+            });
             let work = LogWork::Append {
                 entries: std::mem::take(&mut raft.append),
                 hard_state: raft.hard_state.take(),
@@ -293,12 +374,12 @@ impl Process {
         for node in std::mem::take(&mut self.effects.raft.snapshots_wanted) {
             around.after(100, 50_000, Step::Gather(node));
         }
-        self.answer(around);
+        self.answer(around)?;
         self.effects.clear();
         Ok(())
     }
 
-    fn answer(&mut self, around: &mut Surroundings<'_>) {
+    fn answer(&mut self, around: &mut Surroundings<'_>) -> Alive {
         for (ticket, result) in std::mem::take(&mut self.effects.reads) {
             match result {
                 Ok(index) => self.ripening.push((index.0, ticket.round)),
@@ -309,13 +390,14 @@ impl Process {
                 }
             }
         }
-        self.serve_ripe(around);
+        self.serve_ripe(around)?;
         for (id, error) in std::mem::take(&mut self.effects.refused) {
             around.oracle.refused(id);
             if self.waiting.remove(&id) {
                 around.duties.push(Duty::Answer { op: id, told: Told::Never(error) });
             }
         }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use member::Event;
 use proto::etcdserverpb::Member;
 use raft::NodeId;
 use state::membership::MemberChange;
+use stdx::Generator;
 
 use crate::nemesis::Fault;
 use crate::process::Founding;
@@ -15,7 +16,7 @@ use crate::trace;
 use crate::world::{Happening, Host, RECOVERY, SECOND, World, member};
 
 /// Machines there may be, over the whole run.
-const HOSTS_MAX: usize = 9;
+pub(crate) const HOSTS_MAX: usize = 9;
 const MEMBERS_MAX: usize = 7;
 /// Longer than a request waits for a leader.
 const REMOVAL_PAUSE: u64 = 9 * SECOND;
@@ -53,26 +54,38 @@ impl World {
     }
 
     /// Asks `host` for a change of membership.
-    pub(crate) fn reform(&mut self, fault: Fault, host: usize) {
+    pub(crate) fn reform(
+        &mut self,
+        fault: Fault,
+        number: u64,
+        host: usize,
+        random: &mut Generator,
+    ) {
         let Some(process) = &self.hosts[host].process else { return };
         let members: Vec<Member> = process.state.membership().members().cloned().collect();
         let learners: Vec<u64> = members.iter().filter(|m| m.is_learner).map(|m| m.id).collect();
         let has_room = members.len() < MEMBERS_MAX && self.hosts.len() < HOSTS_MAX;
         let change = if fault == Fault::AddMember && has_room {
-            MemberChange::Add(self.newcomer())
+            let is_learner = random.chance(60);
+            let delay = random.below(3 * SECOND);
+            MemberChange::Add(Member { is_learner, ..self.newcomer(delay) })
         } else if fault == Fault::Promote && !learners.is_empty() {
-            MemberChange::Promote { id: *self.random.pick(&learners) }
+            MemberChange::Promote { id: *random.pick(&learners) }
         } else if fault == Fault::RemoveMember && self.may_remove() {
             self.removal_asked = self.now;
             let all = self.members(|_| true);
-            MemberChange::Remove { id: *self.random.pick(&all) }
+            MemberChange::Remove { id: *random.pick(&all) }
         } else {
             return; // Nobody to do it to.
         };
+        self.ask_change(host, number, &change);
+    }
+
+    /// Asks `host` for a change. Clients' requests have larger numbers.
+    pub(crate) fn ask_change(&mut self, host: usize, number: u64, change: &MemberChange) {
         trace::note(self.now, || format!("member {} is asked to {change:?}", host + 1));
-        let id = self.next_request();
         self.with(host, |process, around| {
-            process.change(id, &change, around);
+            process.change(number, change, around);
             Ok(())
         });
     }
@@ -81,26 +94,32 @@ impl World {
     /// asked before, one removal is over before the next.
     fn may_remove(&self) -> bool {
         let voters = self.members(|member| !member.is_learner);
-        voters.len() > 1 && self.now > self.removal_asked + REMOVAL_PAUSE
+        voters.len() > 1 && !self.removal_pends() && !self.damage.is_any()
     }
 
-    fn newcomer(&mut self) -> Member {
+    pub(crate) fn removal_pends(&self) -> bool {
+        self.removal_asked > 0 && self.now <= self.removal_asked + REMOVAL_PAUSE
+    }
+
+    /// A machine that is to join, and starts after `delay`.
+    pub(crate) fn newcomer(&mut self, delay: u64) -> Member {
         let id = self.hosts.len() as u64 + 1;
-        let founding = Founding { id, founders: Vec::new() };
-        let host = Host::new(founding, &mut self.random);
+        let message_bytes_max = self.message_bytes_max;
+        let checkpoints = self.hosts[0].founding.checkpoints;
+        let founding = Founding { id, founders: Vec::new(), message_bytes_max, checkpoints };
+        let host = Host::new(founding, self.plan.seed);
         self.hosts.push(host);
-        let delay = self.random.below(3 * SECOND);
         self.after(delay, Happening::Start { host: id as usize - 1 });
-        Member { is_learner: self.random.chance(60), ..member(id) }
+        member(id)
     }
 
     /// Asks `host` to make some member the leader.
-    pub(crate) fn move_leader(&mut self, host: usize) {
+    pub(crate) fn move_leader(&mut self, host: usize, random: &mut Generator) {
         let voters = self.members(|member| !member.is_learner);
         if voters.is_empty() {
             return;
         }
-        let to = NodeId::new(*self.random.pick(&voters)).expect("ids are not 0");
+        let to = NodeId::new(*random.pick(&voters)).expect("ids are not 0");
         self.with(host, |process, around| {
             process.tell(Event::TransferLeader(to), around);
             Ok(())

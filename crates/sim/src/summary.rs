@@ -19,6 +19,12 @@ pub struct Summary {
     /// Entries agreed upon, and how many times one was held against the model.
     pub entries: u64,
     pub compared: u64,
+    /// Flipped bits that a member met.
+    pub damage_found: u64,
+    /// Events that watchers saw.
+    pub events: u64,
+    /// Leases that ended by themselves.
+    pub expired: u64,
     /// In microseconds.
     pub virtual_time: u64,
     pub faults: BTreeMap<Fault, u64>,
@@ -44,6 +50,9 @@ impl Summary {
         self.unanswered += other.unanswered;
         self.entries += other.entries;
         self.compared += other.compared;
+        self.damage_found += other.damage_found;
+        self.events += other.events;
+        self.expired += other.expired;
         self.virtual_time += other.virtual_time;
         for (fault, n) in &other.faults {
             *self.faults.entry(*fault).or_default() += n;
@@ -62,7 +71,8 @@ impl fmt::Display for Summary {
         write!(
             f,
             "{} steps, {seconds} s of virtual time, {} messages, {} snapshots, \
-             {} operations asked, {} checked, {} unanswered, {} entries compared {} times, faults:",
+             {} operations asked, {} checked, {} unanswered, {} entries compared {} times, \
+              {} bad disks met, {} events watched, {} leases expired, faults:",
             self.steps,
             self.messages,
             self.snapshots,
@@ -70,7 +80,10 @@ impl fmt::Display for Summary {
             self.answered,
             self.unanswered,
             self.entries,
-            self.compared
+            self.compared,
+            self.damage_found,
+            self.events,
+            self.expired
         )?;
         for (fault, n) in &self.faults {
             write!(f, " {fault} {n}")?;

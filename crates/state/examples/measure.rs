@@ -21,7 +21,12 @@ fn config() -> Config {
         cluster_id: 1,
         member_id: 1,
         quota_bytes: -1,
-        lease: lease::Config { ttl_min: 2, checkpoint: false, checkpoint_persist: false },
+        lease: lease::Config {
+            ttl_min: 2,
+            checkpoint: false,
+            checkpoint_persist: false,
+            checkpoint_interval_ms: lease::CHECKPOINT_INTERVAL_MS,
+        },
         learners_max: 1,
         store: revlog::Config::default(),
     }
@@ -130,7 +135,7 @@ fn reads(state: &State, n: u64, report: &mut Report) {
 
 fn leases(state: &mut State, n: u64, report: &mut Report) {
     let n_leases = (n / 4).max(1);
-    state.promote(0, 0);
+    state.promote(1, 0, 0);
     for i in 0..n_leases {
         let grant = LeaseGrantRequest { id: 1 + i as i64 * 977, ttl: 60 };
         let entry = entry(Body::LeaseGrant, &grant);

@@ -43,11 +43,11 @@ pub const TTL_MAX: i64 = 9_000_000_000;
 /// The deadline of every lease on a member that doesn't lead.
 pub const FOREVER: u64 = u64::MAX;
 
-/// How long the revocation of an expired lease may take before the lease is reported again.
+/// How long what a lease needs of the log may take before it is asked for again.
 const RETRY_MS: u64 = 3_000;
 
-/// Leases with more than this left get their remaining time written to the log now and then.
-const CHECKPOINT_INTERVAL_MS: u64 = 5 * 60 * 1_000;
+/// Leases with more than this left get their remaining time written to the log now and then, as in etcd.
+pub const CHECKPOINT_INTERVAL_MS: u64 = 5 * 60 * 1_000;
 
 /// Expiries a second a new leader plans for at most. Some room is left for those nobody planned.
 const EXPIRIES_PER_SECOND: u64 = 750;
@@ -66,6 +66,8 @@ pub struct Config {
     pub checkpoint: bool,
     /// Whether checkpoints are kept on disk even where the cluster version is below 3.6.
     pub checkpoint_persist: bool,
+    /// Leases with more than this left are checkpointed, this often.
+    pub checkpoint_interval_ms: u64,
 }
 
 struct Lease {
@@ -73,6 +75,8 @@ struct Lease {
     /// What was left at the last checkpoint, in seconds; 0: none was taken since the last renewal.
     remaining: i64,
     deadline_ms: AtomicU64,
+    /// Until when a checkpoint may be on its way to the log; 0: none is.
+    noting_ms: AtomicU64,
     keys: BTreeSet<Arc<[u8]>>,
 }
 
@@ -82,14 +86,24 @@ impl Lease {
     }
 
     fn deadline(&self) -> u64 {
-        self.deadline_ms.load(Ordering::Relaxed)
+        self.deadline_ms.load(Ordering::SeqCst)
+    }
+
+    fn new(ttl: i64, remaining: i64) -> Self {
+        Self {
+            ttl,
+            remaining,
+            deadline_ms: AtomicU64::new(FOREVER),
+            noting_ms: AtomicU64::new(0),
+            keys: BTreeSet::new(),
+        }
     }
 
     fn restart(&self, now_ms: u64, extend_ms: u64) -> u64 {
         let left_ms = (self.time_left().max(0) as u64).saturating_mul(1_000);
         // Never the value that means "doesn't run".
         let deadline = now_ms.saturating_add(extend_ms).saturating_add(left_ms).min(FOREVER - 1);
-        self.deadline_ms.store(deadline, Ordering::Relaxed);
+        self.deadline_ms.store(deadline, Ordering::SeqCst);
         deadline
     }
 }
@@ -109,6 +123,8 @@ pub enum Renewal {
     Expired,
     /// A checkpoint would cut it short later: propose one with 0 left, and renew once it is applied.
     CheckpointFirst,
+    /// Such a checkpoint is on its way, or one that was due before: ask again.
+    CheckpointOnItsWay,
 }
 
 /// What is known of a lease.
@@ -125,7 +141,8 @@ pub struct Leases {
     config: Config,
     leases: BTreeMap<LeaseId, Lease>,
     owners: BTreeMap<Arc<[u8]>, LeaseId>,
-    primary: bool,
+    /// The term this member leads in, while it counts.
+    primary: Option<u64>,
     /// The moment grants and checkpoints count from.
     now_ms: u64,
     deadlines: Deadlines,
@@ -137,7 +154,7 @@ impl Leases {
             config,
             leases: BTreeMap::new(),
             owners: BTreeMap::new(),
-            primary: false,
+            primary: None,
             now_ms: 0,
             deadlines: Deadlines::default(),
         }
@@ -145,12 +162,7 @@ impl Leases {
 
     /// Puts back a lease found on the disk; its keys follow by [`Leases::attach`].
     pub(crate) fn restore(&mut self, stored: &leasepb::Lease) {
-        let lease = Lease {
-            ttl: stored.ttl.max(self.config.ttl_min),
-            remaining: stored.remaining_ttl,
-            deadline_ms: AtomicU64::new(FOREVER),
-            keys: BTreeSet::new(),
-        };
+        let lease = Lease::new(stored.ttl.max(self.config.ttl_min), stored.remaining_ttl);
         self.leases.insert(LeaseId(stored.id), lease);
     }
 
@@ -176,13 +188,8 @@ impl Leases {
             return Err(Error::LeaseExist);
         }
         let ttl = ttl.max(self.config.ttl_min);
-        let lease = Lease {
-            ttl,
-            remaining: 0,
-            deadline_ms: AtomicU64::new(FOREVER),
-            keys: BTreeSet::new(),
-        };
-        if self.primary {
+        let lease = Lease::new(ttl, 0);
+        if self.primary.is_some() {
             self.deadlines.expire_at(lease.restart(self.now_ms, 0), id);
             self.plan_checkpoint(id, &lease);
         }
@@ -210,8 +217,9 @@ impl Leases {
     pub(crate) fn checkpoint(&mut self, id: LeaseId, remaining: i64) -> Option<leasepb::Lease> {
         let lease = self.leases.get_mut(&id)?;
         lease.remaining = remaining;
+        *lease.noting_ms.get_mut() = 0;
         let stored = leasepb::Lease { id: id.0, ttl: lease.ttl, remaining_ttl: remaining };
-        if self.primary {
+        if self.primary.is_some() {
             let lease = &self.leases[&id];
             self.plan_checkpoint(id, lease);
         }
@@ -223,9 +231,10 @@ impl Leases {
     }
 
     fn plan_checkpoint(&self, id: LeaseId, lease: &Lease) {
-        let long = lease.time_left() > (CHECKPOINT_INTERVAL_MS / 1_000) as i64;
+        let interval_ms = self.config.checkpoint_interval_ms;
+        let long = lease.time_left() > (interval_ms / 1_000) as i64;
         if self.config.checkpoint && long {
-            self.deadlines.checkpoint_at(self.now_ms + CHECKPOINT_INTERVAL_MS, id);
+            self.deadlines.checkpoint_at(self.now_ms + interval_ms, id);
         }
     }
 
@@ -265,6 +274,11 @@ impl Leases {
     }
 
     pub fn is_primary(&self) -> bool {
+        self.primary.is_some()
+    }
+
+    /// The term in which this member, leading it, has begun to count.
+    pub fn reign(&self) -> Option<u64> {
         self.primary
     }
 
@@ -294,23 +308,35 @@ impl Leases {
 
     /// Lets a lease run anew. Meant for any thread that may read.
     pub fn renew(&self, id: LeaseId, now_ms: u64) -> Renewal {
-        if !self.primary {
+        if !self.is_primary() {
             return Renewal::NotPrimary;
         }
         let Some(lease) = self.leases.get(&id) else { return Renewal::NotFound };
         if lease.deadline() <= now_ms {
             return Renewal::Expired;
         }
-        if self.config.checkpoint && lease.remaining > 0 {
-            return Renewal::CheckpointFirst;
+        if !self.config.checkpoint {
+            lease.restart(now_ms, 0);
+            return Renewal::Renewed { ttl: lease.ttl };
         }
-        lease.restart(now_ms, 0);
-        Renewal::Renewed { ttl: lease.ttl }
+        if lease.remaining == 0 {
+            // Either whoever notes what is left sees this deadline, or this sees that it is noted.
+            lease.restart(now_ms, 0);
+        }
+        let noting = lease.noting_ms.load(Ordering::SeqCst);
+        if lease.remaining == 0 && noting == 0 {
+            return Renewal::Renewed { ttl: lease.ttl };
+        }
+        if noting > now_ms {
+            return Renewal::CheckpointOnItsWay;
+        }
+        lease.noting_ms.store(now_ms + RETRY_MS, Ordering::SeqCst);
+        Renewal::CheckpointFirst
     }
 
     /// What is known of a lease; `None` if there is none. Only the primary knows what is left.
     pub fn time_to_live(&self, id: LeaseId, now_ms: u64) -> Result<Option<TimeToLive<'_>>, Error> {
-        if !self.primary {
+        if !self.is_primary() {
             return Err(Error::LeaderChanged);
         }
         Ok(self.leases.get(&id).map(|lease| {
@@ -347,20 +373,23 @@ impl Leases {
         while due.len() < max {
             let Some(id) = self.deadlines.next_checkpoint(now_ms) else { break };
             let Some(lease) = self.leases.get(&id) else { continue };
+            let noting = lease.noting_ms.swap(now_ms + RETRY_MS, Ordering::SeqCst);
             let left_ms = lease.deadline().saturating_sub(now_ms);
             let remaining = left_ms.div_ceil(1_000) as i64;
-            if left_ms > 0 && remaining < lease.ttl {
+            if noting <= now_ms && left_ms > 0 && remaining < lease.ttl {
                 due.push((id, remaining));
+            } else {
+                lease.noting_ms.store(noting, Ordering::SeqCst);
             }
         }
         due
     }
 
-    /// This member leads now: every lease runs anew, for what was left at its last checkpoint or all of
+    /// This member leads `term` now: every lease runs anew, for what was left at its last checkpoint or all of
     /// its TTL, and `extend_ms` more, since nobody could renew while there was no leader.
-    pub(crate) fn promote(&mut self, now_ms: u64, extend_ms: u64) {
+    pub(crate) fn promote(&mut self, term: u64, now_ms: u64, extend_ms: u64) {
         self.tell(now_ms);
-        self.primary = true;
+        self.primary = Some(term);
         self.deadlines.clear();
         for (&id, lease) in &self.leases {
             lease.restart(now_ms, extend_ms);
@@ -393,10 +422,11 @@ impl Leases {
 
     /// This member leads no longer: time stands still.
     pub(crate) fn demote(&mut self) {
-        self.primary = false;
+        self.primary = None;
         self.deadlines.clear();
-        for lease in self.leases.values() {
-            lease.deadline_ms.store(FOREVER, Ordering::Relaxed);
+        for lease in self.leases.values_mut() {
+            *lease.deadline_ms.get_mut() = FOREVER;
+            *lease.noting_ms.get_mut() = 0;
         }
     }
 

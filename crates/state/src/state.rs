@@ -41,8 +41,8 @@ use crate::mvcc::stream::{RangeStream, Turn};
 use crate::quota::Quota;
 use crate::watch::Hub;
 
-/// Copies of records the index is told of under one lock.
-pub const RELOCATIONS_PER_TURN: usize = 1_000;
+/// Copies of records the index is told of under one lock: a few tenths of a millisecond.
+pub const RELOCATIONS_PER_TURN: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -226,9 +226,9 @@ impl State {
         self.leases.tell(now_ms);
     }
 
-    /// This member leads now; see [`Leases`].
-    pub fn promote(&mut self, now_ms: u64, extend_ms: u64) {
-        self.leases.promote(now_ms, extend_ms);
+    /// This member leads `term` now; see [`Leases`].
+    pub fn promote(&mut self, term: u64, now_ms: u64, extend_ms: u64) {
+        self.leases.promote(term, now_ms, extend_ms);
     }
 
     pub fn demote(&mut self) {

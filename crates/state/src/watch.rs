@@ -52,11 +52,13 @@ mod interval;
 mod outbox;
 mod progress;
 mod stream;
+mod streams;
 mod watcher;
 
 pub use self::hub::{Delivery, Event, Hub, Notice, Target};
 pub use self::outbox::Outbox;
 pub use self::stream::{Pump, Stream, StreamConfig};
+pub use self::streams::{Shore, Streams};
 
 /// A thread that owns connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

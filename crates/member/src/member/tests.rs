@@ -133,3 +133,18 @@ fn a_leader_that_left_the_cluster_to_one_other_reads_nothing_without_asking_it()
     assert_eq!((view.is_leader, view.commit), (true, last), "it leads until the other does");
     assert!(!view.lone, "the other may lead by now, and write");
 }
+
+#[test]
+fn what_a_leader_decided_is_not_proposed_in_another_term() {
+    let mut member = restarted(5);
+    let mut effects = Effects::default();
+    elected(&mut member, &mut effects);
+    let term = member.view().term;
+    let proposal = |id| Proposal { id, data: Bytes::from_static(b"y") };
+    let earlier = Event::Rule { term: term - 1, proposals: vec![proposal(7)] };
+    member.step(earlier, &mut effects);
+    assert_eq!(effects.refused, [(7, Error::LeaderChanged)]);
+    effects.clear();
+    member.step(Event::Rule { term, proposals: vec![proposal(8)] }, &mut effects);
+    assert_eq!((effects.refused.len(), member.view().last), (0, 7), "its own is written");
+}

@@ -5,15 +5,14 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
 use bytes::Bytes;
+use member::leasing;
 use proto::error::{Error, Status};
 use proto::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseStatus, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse,
 };
 use proto::prost::Message;
 use proto::raft_request::Body;
-use state::State;
 use state::lease::LeaseId;
 
 use super::ReplyTo;
@@ -133,38 +132,12 @@ pub(super) fn serve_time_to_live(
     answering: Answering,
 ) -> Result<(), Status> {
     let request: LeaseTimeToLiveRequest = decode(&call.body)?;
-    let now_ms = turn.now_ms;
-    if !turn.state().leases().is_primary() {
-        errands::time_to_live(turn.engine, answering, request);
-        return Ok(());
+    let reign = turn.engine.reign(turn.now_ms);
+    match leasing::time_to_live(turn.state(), reign, request) {
+        Ok(response) => turn.outlet.reply(call.to, response.encode_to_vec().into()),
+        Err(_) => errands::time_to_live(turn.engine, answering, request),
     }
-    let response = known(turn.state(), &request, now_ms)?;
-    turn.outlet.reply(call.to, response.encode_to_vec().into());
     Ok(())
-}
-
-/// What the leader knows of a lease.
-pub(crate) fn known(
-    state: &State,
-    request: &LeaseTimeToLiveRequest,
-    now_ms: u64,
-) -> Result<LeaseTimeToLiveResponse, Error> {
-    let LeaseTimeToLiveRequest { id, keys } = *request;
-    let header = Some(state.header());
-    Ok(match state.leases().time_to_live(LeaseId(id), now_ms)? {
-        Some(known) => LeaseTimeToLiveResponse {
-            header,
-            id,
-            ttl: known.ttl,
-            granted_ttl: known.granted,
-            keys: if keys {
-                known.keys.into_iter().map(Bytes::copy_from_slice).collect()
-            } else {
-                Vec::new()
-            },
-        },
-        None => LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() },
-    })
 }
 
 pub(super) fn leases(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {

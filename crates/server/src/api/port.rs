@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use member::Proposal;
 use proto::error::{Code, Error, Status};
 use proto::method::Method;
+use state::watch::StreamId;
 use state::{State, Stop};
 
 use super::buffer::Buffers;
@@ -27,7 +28,7 @@ use super::reads::Reads;
 use super::served::Served;
 use super::task::Tasks;
 use super::waiting::{Waiter, Waiting};
-use super::watch::{WatchStream, Watches};
+use super::watch::Watches;
 use super::{
     Caller, Input, Outlet, ReplyTo, cluster, downgrade, election, health, kv, lease, lock, long,
     maintenance, watch,
@@ -72,7 +73,7 @@ pub(crate) struct Call {
 
 /// What a stream that is open does with what comes.
 pub(crate) enum Handler {
-    Watch(WatchStream),
+    Watch(StreamId),
     KeepAlive(lease::KeepAlive),
     RangeStream(kv::RowStream),
     LongAnswer(LongAnswer),
@@ -139,13 +140,14 @@ impl Port {
     /// The port with this index of `engine`. It has one owner.
     pub fn new(engine: Arc<Engine>, index: u16) -> Self {
         let waiting = Waiting::new(engine.origin, index);
+        let watches = Watches::new(&engine, index);
         Self {
             engine,
             index,
             handlers: HashMap::new(),
             tasks: Tasks::new(),
             reads: Reads::default(),
-            watches: Watches::default(),
+            watches,
             long: Vec::new(),
             waiting,
             physical: BTreeSet::new(),
@@ -365,8 +367,8 @@ impl Port {
     pub(crate) fn pump(&mut self, to: ReplyTo, turn: &mut Turn<'_>) -> Result<(), Status> {
         let answering = self.answering(to);
         let done = match self.handlers.get_mut(&to) {
-            Some(Handler::Watch(_)) => {
-                watch::wake(self, to);
+            Some(&mut Handler::Watch(id)) => {
+                watch::wake(self, id);
                 false
             }
             Some(Handler::LongAnswer(_)) => {

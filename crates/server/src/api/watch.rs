@@ -1,18 +1,18 @@
-//! The Watch service: streams of watchers, between the hub's deliveries and the caller's room.
+//! The Watch service: how deliveries and calls get to the streams of a port, and messages to callers.
 //!
-//! The rules are `state::watch`'s. Here deliveries find their streams, and streams that read
-//! history get their turns: a bounded number each turn of the port, one after the other.
+//! The rules are `state::watch`'s, and so is which stream has its turn when.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use proto::error::Status;
-use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{ResponseHeader, WatchRequest};
-use state::watch::{Delivery, Outbox, Pump, ShardId, Stream, StreamConfig, StreamId};
+use state::State;
+use state::watch::{Delivery, Outbox, ShardId, Shore, StreamId, Streams};
 
 use super::port::{Handler, Port, Turn, decode};
 use super::{Outlet, ReplyTo};
+use crate::engine::Engine;
 
 /// Steps into history all streams of a port may make in one turn.
 const PUMPS_PER_TURN_MAX: usize = 64;
@@ -20,28 +20,23 @@ const PUMPS_PER_TURN_MAX: usize = 64;
 /// What a response may have beyond a request's bytes before it is cut, as in etcd.
 const FRAGMENT_OVERHEAD: usize = 512 * 1024;
 
-/// One stream of watchers.
-pub(crate) struct WatchStream {
-    id: StreamId,
-    stream: Stream,
-}
-
-/// What a port knows of its watch streams together.
-#[derive(Default)]
+/// A port's watch streams.
 pub(crate) struct Watches {
+    streams: Streams,
     calls: BTreeMap<StreamId, ReplyTo>,
-    next: u32,
-    /// Streams that read history, in turns.
-    behind: VecDeque<ReplyTo>,
-    /// The last delivery that was passed on.
-    processed: u64,
     /// When the next progress notifications are due.
     notify_ms: u64,
 }
 
 impl Watches {
+    pub(crate) fn new(engine: &Engine, port: u16) -> Self {
+        let fragment_size = engine.limits.request_bytes_max + FRAGMENT_OVERHEAD;
+        let streams = Streams::new(ShardId(port), fragment_size);
+        Self { streams, calls: BTreeMap::new(), notify_ms: 0 }
+    }
+
     pub(crate) fn is_behind(&self) -> bool {
-        !self.behind.is_empty()
+        self.streams.is_behind()
     }
 }
 
@@ -61,21 +56,51 @@ impl Outbox for Out<'_> {
     }
 }
 
-pub(super) fn open(port: &mut Port, turn: &mut Turn<'_>, to: ReplyTo) -> WatchStream {
-    let watches = &mut port.watches;
-    while watches.calls.contains_key(&StreamId(watches.next)) {
-        watches.next = watches.next.wrapping_add(1);
+/// What a turn of the port lets streams do.
+struct Ashore<'a, 't> {
+    turn: &'a mut Turn<'t>,
+    calls: &'a BTreeMap<StreamId, ReplyTo>,
+}
+
+impl Shore for Ashore<'_, '_> {
+    type Outbox<'a>
+        = Out<'a>
+    where
+        Self: 'a;
+
+    fn state(&mut self) -> &State {
+        self.turn.state()
     }
-    let id = StreamId(watches.next);
-    watches.next = watches.next.wrapping_add(1);
-    watches.calls.insert(id, to);
+
+    fn header(&self) -> ResponseHeader {
+        self.turn.engine.header()
+    }
+
+    fn outbox(&mut self, stream: StreamId) -> Out<'_> {
+        Out { outlet: &mut *self.turn.outlet, to: self.calls[&stream] }
+    }
+
+    fn state_and_outbox(&mut self, stream: StreamId) -> (&State, Out<'_>) {
+        let (state, outlet) = self.turn.state_and_outlet();
+        (state, Out { outlet, to: self.calls[&stream] })
+    }
+}
+
+/// The streams, and what they may do in this turn.
+fn at_work<'a, 't>(
+    port: &'a mut Port,
+    turn: &'a mut Turn<'t>,
+) -> (&'a mut Streams, Ashore<'a, 't>) {
+    let Watches { streams, calls, .. } = &mut port.watches;
+    (streams, Ashore { turn, calls })
+}
+
+pub(super) fn open(port: &mut Port, turn: &mut Turn<'_>, to: ReplyTo) -> StreamId {
     turn.engine.metrics.watch_streams.inc();
-    let config = StreamConfig {
-        shard: ShardId(port.index),
-        stream: id,
-        fragment_size: turn.engine.limits.request_bytes_max + FRAGMENT_OVERHEAD,
-    };
-    WatchStream { id, stream: Stream::new(config, turn.state()) }
+    let (streams, mut ashore) = at_work(port, turn);
+    let id = streams.open(&mut ashore);
+    port.watches.calls.insert(id, to);
+    id
 }
 
 pub(super) fn message(
@@ -85,87 +110,42 @@ pub(super) fn message(
     body: &Bytes,
 ) -> Result<(), Status> {
     let request: WatchRequest = decode(body)?;
-    let Some(Handler::Watch(watch)) = port.handlers.get_mut(&to) else { return Ok(()) };
-    if let Some(RequestUnion::ProgressRequest(_)) = request.request_union {
-        let header = turn.engine.header();
-        let outlet = &mut *turn.outlet;
-        watch.stream.processed(port.watches.processed, &header, &mut Out { outlet, to });
-    }
-    let (state, outlet) = turn.state_and_outlet();
-    watch.stream.request(state, request, |_| Ok(()), &mut Out { outlet, to });
-    wake(port, to);
+    let Some(&Handler::Watch(id)) = port.handlers.get(&to) else { return Ok(()) };
+    let (streams, mut ashore) = at_work(port, turn);
+    streams.request(id, request, |_| Ok(()), &mut ashore);
     Ok(())
 }
 
 /// The caller is gone.
-pub(super) fn close(port: &mut Port, turn: &mut Turn<'_>, mut watch: WatchStream) {
-    port.watches.calls.remove(&watch.id);
+pub(super) fn close(port: &mut Port, turn: &mut Turn<'_>, id: StreamId) {
     turn.engine.metrics.watch_streams.dec();
-    watch.stream.close(turn.state());
+    let (streams, mut ashore) = at_work(port, turn);
+    streams.close(id, &mut ashore);
+    port.watches.calls.remove(&id);
 }
 
 /// Gives a stream its turn to read history.
-pub(super) fn wake(port: &mut Port, to: ReplyTo) {
-    port.watches.behind.push_back(to);
+pub(super) fn wake(port: &mut Port, id: StreamId) {
+    port.watches.streams.wake(id);
 }
 
 /// Lets streams that are behind catch up, a little.
 pub(super) fn pump(port: &mut Port, turn: &mut Turn<'_>) {
-    for _ in 0..PUMPS_PER_TURN_MAX {
-        let Some(to) = port.watches.behind.pop_front() else { return };
-        let Some(Handler::Watch(watch)) = port.handlers.get_mut(&to) else { continue };
-        let engine = turn.engine;
-        let (state, outlet) = turn.state_and_outlet();
-        let pumped = watch.stream.pump(state, &mut Out { outlet, to });
-        match engine.or_die("watch", pumped) {
-            // One that is full is woken when its caller has room again.
-            Pump::Idle | Pump::Full => {}
-            Pump::More => port.watches.behind.push_back(to),
-        }
-    }
+    let engine = turn.engine;
+    let (streams, mut ashore) = at_work(port, turn);
+    engine.or_die("watch", streams.pump(PUMPS_PER_TURN_MAX, &mut ashore));
 }
 
 /// Passes a batch of events on to the watchers they are for.
 pub(super) fn deliver(port: &mut Port, turn: &mut Turn<'_>, delivery: &Delivery) {
-    let header = turn.engine.header();
-    for notice in &delivery.notices {
-        for target in &notice.targets {
-            for &token in target.tokens.iter() {
-                let Some(&to) = port.watches.calls.get(&token.stream()) else { continue };
-                let Some(Handler::Watch(watch)) = port.handlers.get_mut(&to) else { continue };
-                let outlet = &mut *turn.outlet;
-                let mut out = Out { outlet, to };
-                if !watch.stream.deliver(token, notice, target, &header, &mut out) {
-                    watch.stream.detach(turn.state(), token, notice.revision);
-                    port.watches.behind.push_back(to);
-                }
-            }
-        }
-    }
-    processed(port, turn, delivery.sequence, &header);
-}
-
-fn processed(port: &mut Port, turn: &mut Turn<'_>, sequence: u64, header: &ResponseHeader) {
-    port.watches.processed = sequence;
-    for &to in port.watches.calls.values() {
-        if let Some(Handler::Watch(watch)) = port.handlers.get_mut(&to)
-            && watch.stream.has_promises()
-        {
-            let outlet = &mut *turn.outlet;
-            watch.stream.processed(sequence, header, &mut Out { outlet, to });
-        }
-    }
+    let (streams, mut ashore) = at_work(port, turn);
+    streams.deliver(delivery, &mut ashore);
 }
 
 /// A delivery did not fit this port's inbox: all its watchers read from `revision` on instead.
 pub(super) fn lost(port: &mut Port, turn: &mut Turn<'_>, sequence: u64, revision: i64) {
-    port.watches.processed = sequence;
-    for &to in port.watches.calls.values() {
-        if let Some(Handler::Watch(watch)) = port.handlers.get_mut(&to) {
-            watch.stream.lost(turn.state(), sequence, revision);
-            port.watches.behind.push_back(to);
-        }
-    }
+    let (streams, mut ashore) = at_work(port, turn);
+    streams.lost(sequence, revision, &mut ashore);
 }
 
 /// Sends progress notifications when they are due.
@@ -175,16 +155,8 @@ pub(super) fn tick(port: &mut Port, turn: &mut Turn<'_>) {
     }
     let first = port.watches.notify_ms == 0;
     port.watches.notify_ms = turn.now_ms + turn.engine.limits.progress_notify_ms;
-    if first {
-        return;
-    }
-    let header = turn.engine.header();
-    for &to in port.watches.calls.values() {
-        if let Some(Handler::Watch(watch)) = port.handlers.get_mut(&to) {
-            let (state, outlet) = turn.state_and_outlet();
-            let mut out = Out { outlet, to };
-            watch.stream.processed(port.watches.processed, &header, &mut out);
-            watch.stream.tick(state, &mut out);
-        }
+    if !first {
+        let (streams, mut ashore) = at_work(port, turn);
+        streams.tick(&mut ashore);
     }
 }

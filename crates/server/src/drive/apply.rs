@@ -163,7 +163,8 @@ impl<'a> Applier<'a> {
         let Index(index) = entry.index;
         if entry.data.is_empty() && self.leads_in == Some(entry.term.0) {
             // All that was decided in earlier terms is applied: no lease is renewed that is revoked.
-            state.promote(self.engine.now_ms(), self.engine.limits.lease_extend_ms);
+            let extend_ms = self.engine.limits.lease_extend_ms;
+            state.promote(entry.term.0, self.engine.now_ms(), extend_ms);
         }
         let port = raft_request::request_id(&entry.data).and_then(|id| self.port_of(entry, id));
         self.scratch.clear();

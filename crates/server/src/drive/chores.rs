@@ -15,17 +15,14 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use member::inbox::Waited;
+use member::leasing;
 use member::{Event, Proposal, ReadTicket};
 use proto::error::Status;
 use proto::etcdserverpb::alarm_request::AlarmAction;
-use proto::etcdserverpb::{
-    AlarmRequest, AlarmType, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
-    RequestHeader,
-};
+use proto::etcdserverpb::{AlarmRequest, AlarmType, RequestHeader};
 use proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
 use proto::prost::Message;
 use proto::raft_request::{self, Body};
-use state::lease::LeaseId;
 
 use super::compactor::Compactor;
 use crate::api::ReplyTo;
@@ -35,11 +32,7 @@ use crate::engine::Engine;
 use crate::version;
 
 /// How often leases are looked at.
-const TURN: Duration = Duration::from_millis(500);
-/// Leases revoked in one turn, as in etcd: a storm of expiries must not hold up writers.
-const REVOKES_PER_TURN_MAX: usize = 500;
-/// Leases whose remaining time is written down in one turn, as in etcd.
-const CHECKPOINTS_PER_TURN_MAX: usize = 1000;
+const TURN: Duration = Duration::from_millis(leasing::TURN_MS);
 /// After which a proposal of our own that came to nothing is made again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -98,8 +91,7 @@ pub(crate) fn run(engine: &Arc<Engine>, about: &Attributes, auto: AutoCompaction
         if Instant::now() >= next_turn {
             next_turn = Instant::now() + TURN;
             chores.introduce();
-            chores.revoke_expired();
-            chores.checkpoint_leases();
+            chores.look_at_leases();
             if let Some(compaction) = compactor.due(engine) {
                 propose(engine, Body::Compaction, &compaction);
             }
@@ -171,31 +163,20 @@ impl Chores<'_> {
         }
     }
 
-    /// Has the log remember what is left of long leases, if that is asked for.
-    fn checkpoint_leases(&self) {
+    /// Ends the leases whose time is over, and has the log remember what is left of long ones.
+    fn look_at_leases(&self) {
         let engine = self.engine;
-        if !engine.shown.is_leader() {
-            return;
-        }
-        let due =
-            engine.state().leases().due_checkpoints(engine.now_ms(), CHECKPOINTS_PER_TURN_MAX);
-        if due.is_empty() {
-            return;
-        }
-        let checkpoint = |(LeaseId(id), remaining_ttl)| LeaseCheckpoint { id, remaining_ttl };
-        let checkpoints = due.into_iter().map(checkpoint).collect();
-        propose(engine, Body::LeaseCheckpoint, &LeaseCheckpointRequest { checkpoints });
-    }
-
-    fn revoke_expired(&self) {
-        let engine = self.engine;
-        if !engine.shown.is_leader() {
-            return;
-        }
-        let expired = engine.state().leases().expired(engine.now_ms(), REVOKES_PER_TURN_MAX);
-        engine.metrics.lease_expired.add(expired.len() as u64);
-        for LeaseId(id) in expired {
-            propose(engine, Body::LeaseRevoke, &LeaseRevokeRequest { id });
+        let reign = engine.reign(engine.now_ms());
+        let Some(due) = leasing::due(&engine.state(), reign) else { return };
+        engine.metrics.lease_expired.add(due.revocations.len() as u64);
+        let revocations = due.revocations.iter();
+        let checkpoints = due.checkpoints.iter();
+        let proposals: Vec<Proposal> = revocations
+            .map(|revocation| own_proposal(engine, Body::LeaseRevoke, revocation))
+            .chain(checkpoints.map(|noted| own_proposal(engine, Body::LeaseCheckpoint, noted)))
+            .collect();
+        if !proposals.is_empty() {
+            engine.tell_member(Event::Rule { term: due.term, proposals });
         }
     }
 }
@@ -213,9 +194,12 @@ pub(crate) fn raise_no_space(engine: &Engine) {
 /// Proposes something of this member's own. Nobody waits for the answer; whoever needs the effect
 /// looks for it in the state, and proposes again if it is not there.
 pub(super) fn propose(engine: &Engine, kind: Body, request: &impl Message) {
+    engine.tell_member(Event::Propose(vec![own_proposal(engine, kind, request)]));
+}
+
+pub(super) fn own_proposal(engine: &Engine, kind: Body, request: &impl Message) -> Proposal {
     let header = RequestHeader { id: engine.own_request_id(), ..RequestHeader::default() };
     let mut data = BytesMut::new();
     raft_request::frame_message(kind, &header, request, &mut data);
-    let proposal = Proposal { id: header.id, data: data.freeze() };
-    engine.tell_member(Event::Propose(vec![proposal]));
+    Proposal { id: header.id, data: data.freeze() }
 }

@@ -8,42 +8,43 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use member::Event;
+use member::leasing::{self, Said};
 use proto::error::{Code, Error, Status};
 use proto::etcdserverpb::{
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, MemberPromoteResponse, MoveLeaderResponse,
     ResponseHeader,
 };
 use proto::prost::Message;
+use proto::raft_request::Body;
 use state::State;
-use state::lease::{LeaseId, Renewal};
+use state::lease::LeaseId;
 use tokio::time::sleep;
 
-use super::chores::Answering;
+use super::chores::{Answering, own_proposal};
+use crate::api::Caller;
 use crate::api::port::PortWork;
-use crate::api::{Caller, lease};
 use crate::engine::Engine;
 
 /// Between two looks at who leads.
 const LOOK: Duration = Duration::from_millis(10);
 /// Between two tries of something that needs the leader.
 const RETRY: Duration = Duration::from_millis(50);
-/// A leader that has not heard the clock for so many ticks may have been held up, and replaced.
-const TICKS_FRESH: u32 = 3;
 
-/// What a member that counts leases says to a renewal: the TTL, 0 for a lease that is not there or
-/// over. `None` if it is not for this member to say.
+/// What this member says to a renewal: the TTL, 0 for a lease that is not there or over. `None` if it is
+/// not for this member to say, or not yet.
 pub(crate) fn renewal(engine: &Engine, state: &State, id: LeaseId, now_ms: u64) -> Option<i64> {
-    let fresh_ms = (engine.rules.tick * TICKS_FRESH).as_millis() as u64;
-    if !engine.shown.is_leader() || now_ms.saturating_sub(engine.shown.ticked_ms()) > fresh_ms {
-        return None;
-    }
-    match state.leases().renew(id, now_ms) {
-        Renewal::Renewed { ttl } => {
-            engine.metrics.lease_renewed.inc();
+    match leasing::renew(state, engine.reign(now_ms), id) {
+        Said::Ttl(ttl) => {
+            engine.metrics.lease_renewed.add(u64::from(ttl > 0));
             Some(ttl)
         }
-        Renewal::NotFound | Renewal::Expired | Renewal::CheckpointFirst => Some(0),
-        Renewal::NotPrimary => None,
+        Said::Elsewhere => None,
+        Said::First { term, forget } => {
+            let forget = own_proposal(engine, Body::LeaseCheckpoint, &forget);
+            engine.tell_member(Event::Rule { term, proposals: vec![forget] });
+            None
+        }
     }
 }
 
@@ -86,7 +87,9 @@ async fn time_to_live_once(
     engine: &Engine,
     request: &LeaseTimeToLiveRequest,
 ) -> Option<Result<LeaseTimeToLiveResponse, Status>> {
-    if let Ok(known) = lease::known(&engine.state(), request, engine.now_ms()) {
+    if let Ok(known) =
+        leasing::time_to_live(&engine.state(), engine.reign(engine.now_ms()), *request)
+    {
         return Some(Ok(known));
     }
     let leader = other_leader(engine)?;

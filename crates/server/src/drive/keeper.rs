@@ -22,7 +22,8 @@ use member::roster;
 use proto::prost::Message;
 use raft::Index;
 use state::state::RELOCATIONS_PER_TURN;
-use storage::revlog::{DEAD_PERCENT_USUAL, Pace};
+use storage::pace::{self, Pace};
+use storage::revlog::DEAD_PERCENT_USUAL;
 use storage::wal::SnapshotMark;
 
 use crate::drive::log::LogWork;
@@ -108,7 +109,7 @@ impl Keeper<'_> {
                 return; // The log thread has ended, and the process with it.
             }
         }
-        engine.or_die("store", checkpoint.commit(&mut self.pacer));
+        let committed = engine.or_die("store", checkpoint.commit(&mut self.pacer));
         engine.metrics.backend_commit.observe(start.elapsed());
         if index > self.saved {
             self.saved = index;
@@ -116,7 +117,19 @@ impl Keeper<'_> {
                 let keep_from = index.saturating_sub(engine.limits.snapshot_catchup_entries);
                 engine.tell_member(Event::Compact(Index(keep_from)));
             }
-            engine.log.push_admitted([LogWork::Release { index }]);
+            self.release(index);
+        }
+        engine.or_die("store", committed.free(&mut self.pacer));
+    }
+
+    /// Gives back the room of the log's segments below `index`.
+    fn release(&mut self, index: u64) {
+        let engine = self.engine;
+        let (released, files) = mpsc::sync_channel(1);
+        engine.log.push_admitted([LogWork::Release { index, released }]);
+        // Without an answer the log thread has ended, and the process with it.
+        for file in files.recv().unwrap_or_default() {
+            engine.or_die("wal", pace::free(&*file, &mut self.pacer));
         }
     }
 

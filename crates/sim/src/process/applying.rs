@@ -8,16 +8,18 @@ use member::conf_change::MembershipChange;
 use member::roster;
 use raft::{Entry, EntryKind};
 use state::restore;
+use state::watch::{Delivery, ShardId};
 
-use super::boot::{remove_snapshots, state_config};
-use super::{Alive, Duty, MEMBER_DIR, Process, Step, Surroundings, Told, snapshot_path};
+use super::boot::remove_snapshots;
+use super::{Alive, Duty, MEMBER_DIR, Process, SHARDS, Step, Surroundings, Told, snapshot_path};
+use crate::{trace, wording};
 
 /// Entries applied in one step.
 const BATCH_MAX: usize = 16;
 /// Entries after which a checkpoint is due.
 const SNAPSHOT_COUNT: u64 = 25;
 /// By this much a new leader extends all leases, in milliseconds.
-const LEASE_EXTEND_MS: u64 = 1_000;
+pub(super) const LEASE_EXTEND_MS: u64 = 1_000;
 
 #[derive(Debug)]
 pub(super) enum ApplyWork {
@@ -30,6 +32,8 @@ pub(super) enum ApplyWork {
         index: u64,
         mark: u64,
     },
+    /// What applying has made for watchers.
+    Deliver(Vec<(ShardId, Delivery)>),
 }
 
 impl Process {
@@ -67,6 +71,7 @@ impl Process {
                 }
                 self.install(index, around)?;
             }
+            Some(ApplyWork::Deliver(deliveries)) => self.hand_over(deliveries, around),
             None => {}
         }
         self.wake_apply(around);
@@ -75,6 +80,7 @@ impl Process {
 
     fn apply_batch(&mut self, batch: &[Entry], around: &mut Surroundings<'_>) -> Alive {
         self.state.tell(around.now_ms());
+        around.detail(|| format!("member {} applies {}", self.id, wording::entries(batch)));
         for entry in batch {
             around.oracle.agrees(entry);
             match entry.kind {
@@ -84,9 +90,9 @@ impl Process {
                 }
             }
         }
-        drop(self.state.hub.take_deliveries());
+        self.take_deliveries();
         let last = batch.last().expect("a batch is not empty").index;
-        self.serve_ripe(around);
+        self.serve_ripe(around)?;
         self.tell(Event::Applied(last), around);
         self.unsaved += batch.len() as u64;
         if self.unsaved >= SNAPSHOT_COUNT {
@@ -101,7 +107,7 @@ impl Process {
 
     fn apply_command(&mut self, entry: &Entry, around: &mut Surroundings<'_>) -> Alive {
         if entry.data.is_empty() && self.leads_in == Some(entry.term.0) {
-            self.state.promote(around.now_ms(), LEASE_EXTEND_MS);
+            self.state.promote(entry.term.0, around.now_ms(), LEASE_EXTEND_MS);
         }
         self.scratch.clear();
         let (index, term) = (entry.index.0, entry.term.0);
@@ -144,12 +150,16 @@ impl Process {
         if self.state.applied().0 < index {
             let file = snapshot_path(index);
             let dir = MEMBER_DIR.as_ref();
-            let restored = restore::build(&self.disk, &file, dir, state_config())?;
-            self.state.replace_by(restored, std::iter::empty());
+            let restored = restore::build(&self.disk, &file, dir, self.config)?;
+            let lost = self.state.replace_by(restored, (0..SHARDS as u16).map(ShardId));
+            self.lose(lost, around);
             restore::remove_older(&*self.disk, dir)?;
             remove_snapshots(&*self.disk, index)?;
             around.oracle.installed(&self.state);
-            self.serve_ripe(around);
+            trace::note(around.now, || {
+                format!("member {} installs a snapshot of {index}", self.id)
+            });
+            self.serve_ripe(around)?;
         }
         self.tell(Event::Applied(raft::Index(index)), around);
         Ok(())

@@ -19,13 +19,17 @@ use storage::wal::{self, Settings, SnapshotMark, Wal};
 
 use super::keeping::Keeping;
 use super::logging::append;
+use super::watching::shards;
 use super::{Alive, Death, MEMBER_DIR, Process, SNAPSHOT_DIR, WAL_DIR, snapshot_path};
+use crate::model::TTL_MIN;
 use crate::oracle::Oracle;
 
 /// Small, so that segments come and go.
 const WAL_SEGMENT_SIZE: u64 = 8 << 10;
 const STORE_SEGMENT_SIZE: u64 = 4 << 10;
 const LEDGER_SIZE_MIN: u64 = 4 << 10;
+/// So often what is left of leases is written to the log, in milliseconds.
+const CHECKPOINT_INTERVAL_MS: u64 = 1_500;
 const CLUSTER_ID: u64 = 0xc1;
 
 /// What a machine is told about its first start.
@@ -34,6 +38,10 @@ pub(crate) struct Founding {
     pub(crate) id: u64,
     /// Empty for one that joins.
     pub(crate) founders: Vec<Founder>,
+    /// How much goes into one append: little, so that logs are caught up with bit by bit.
+    pub(crate) message_bytes_max: u64,
+    /// Whether what is left of leases is written to the log.
+    pub(crate) checkpoints: bool,
 }
 
 /// What the log remembers.
@@ -43,8 +51,13 @@ struct Remembered {
     entries: Vec<Entry>,
 }
 
-pub(crate) fn state_config() -> state::Config {
-    let lease = lease::Config { ttl_min: 1, checkpoint: false, checkpoint_persist: false };
+fn state_config(checkpoints: bool) -> state::Config {
+    let lease = lease::Config {
+        ttl_min: TTL_MIN,
+        checkpoint: checkpoints,
+        checkpoint_persist: checkpoints,
+        checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,
+    };
     let store =
         revlog::Config { segment_size_max: STORE_SEGMENT_SIZE, ledger_size_min: LEDGER_SIZE_MIN };
     state::Config { cluster_id: 0, member_id: 0, quota_bytes: -1, lease, learners_max: 2, store }
@@ -59,8 +72,9 @@ pub(crate) fn boot(
 ) -> Alive<Process> {
     disk.create_dir(Path::new(MEMBER_DIR))?;
     disk.create_dir(Path::new(SNAPSHOT_DIR))?;
-    let mut state = restore::open(&disk, Path::new(MEMBER_DIR), state_config())?;
-    finish_install(&disk, &mut state)?;
+    let config = state_config(founding.checkpoints);
+    let mut state = restore::open(&disk, Path::new(MEMBER_DIR), config)?;
+    finish_install(&disk, config, &mut state)?;
     let (applied, term) = state.applied();
     let Remembered { wal, hard_state, entries } = remember(&disk, founding, &state)?;
     if state.is_new() {
@@ -70,6 +84,7 @@ pub(crate) fn boot(
     state.identify(CLUSTER_ID, founding.id);
     state.tell(now / 1000);
     oracle.starts(founding.id, (applied, term), &entries);
+    oracle.explain_state(&state);
     let recovered = Recovered {
         hard_state,
         snapshot: EntryId::new(Index(applied), Term(term)),
@@ -78,18 +93,26 @@ pub(crate) fn boot(
         conf_state: roster::conf_state(&state),
     };
     let id = NodeId::new(founding.id).expect("ids are not 0");
-    let config = raft::Config::new(id, founding.id ^ now);
+    let message_bytes_max = founding.message_bytes_max;
+    let config = raft::Config { message_bytes_max, ..raft::Config::new(id, founding.id ^ now) };
     let node = Node::new(config, recovered)
         .map_err(|error| Death(format!("the log makes no sense: {error:?}")))?;
     let contexts_from = (founding.id << 56) | (now << 8 & (u64::MAX >> 8));
     let patience = Patience { retry_ticks: 5, give_up_ticks: 70 };
     let member = Member::new(node, contexts_from, patience);
-    Ok(process(founding.id, disk, member, wal, state))
+    Ok(process(founding, disk, member, wal, state))
 }
 
-fn process(id: u64, disk: Arc<dyn Disk>, member: Member, wal: Wal, state: State) -> Process {
+fn process(
+    founding: &Founding,
+    disk: Arc<dyn Disk>,
+    member: Member,
+    wal: Wal,
+    state: State,
+) -> Process {
     Process {
-        id,
+        id: founding.id,
+        config: state_config(founding.checkpoints),
         disk,
         shown: View::default(),
         member,
@@ -113,6 +136,9 @@ fn process(id: u64, disk: Arc<dyn Disk>, member: Member, wal: Wal, state: State)
         reads: BTreeMap::new(),
         ripening: Vec::new(),
         outgoing: BTreeMap::new(),
+        shards: shards(),
+        errands: BTreeMap::new(),
+        ticked_ms: 0,
         scratch: Vec::new(),
     }
 }
@@ -165,7 +191,7 @@ fn reopen(disk: &Arc<dyn Disk>, after: SnapshotMark) -> Alive<Remembered> {
 }
 
 /// A snapshot that came, and that the log knows of, but that a crash kept from becoming the state.
-fn finish_install(disk: &Arc<dyn Disk>, state: &mut State) -> Alive {
+fn finish_install(disk: &Arc<dyn Disk>, config: state::Config, state: &mut State) -> Alive {
     let applied = state.applied().0;
     let mut came: Vec<u64> = snapshots(&**disk).into_iter().filter(|i| *i > applied).collect();
     if !came.is_empty() {
@@ -174,7 +200,7 @@ fn finish_install(disk: &Arc<dyn Disk>, state: &mut State) -> Alive {
     }
     if let Some(index) = came.pop() {
         let dir = Path::new(MEMBER_DIR);
-        *state = restore::build(disk, &snapshot_path(index), dir, state_config())?;
+        *state = restore::build(disk, &snapshot_path(index), dir, config)?;
         restore::remove_older(&**disk, dir)?;
     }
     Ok(remove_snapshots(&**disk, u64::MAX)?)

@@ -57,7 +57,7 @@ impl Process {
                     self.wal.mark_snapshot(mark, &conf_state)?;
                     flushing.mark = number;
                 }
-                LogWork::Release { index } => self.wal.release(index)?,
+                LogWork::Release { index } => drop(self.wal.release(index)?),
             }
         }
         self.flushing = Some(flushing);
@@ -70,6 +70,7 @@ impl Process {
         self.wal.flush()?;
         let Flushing { persist, mark } = self.flushing.take().expect("a flush under way");
         if let Some(persist) = persist {
+            around.detail(|| format!("member {} has made {persist:?} durable", self.id));
             self.tell(Event::Persisted(persist), around);
         }
         if mark > self.marks_durable {

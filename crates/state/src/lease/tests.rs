@@ -3,13 +3,18 @@ use stdx::each_seed;
 use super::*;
 
 fn leases() -> Leases {
-    Leases::new(Config { ttl_min: 2, checkpoint: true, checkpoint_persist: false })
+    Leases::new(Config {
+        ttl_min: 2,
+        checkpoint: true,
+        checkpoint_persist: false,
+        checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,
+    })
 }
 
 #[test]
 fn a_renewed_lease_expires_at_its_new_deadline_only() {
     let mut table = leases();
-    table.promote(0, 0);
+    table.promote(1, 0, 0);
     table.grant(LeaseId(1), 10).unwrap();
     assert_eq!(table.renew(LeaseId(1), 9_000), Renewal::Renewed { ttl: 10 });
     assert_eq!(table.expired(10_000, 500), []);
@@ -21,7 +26,7 @@ fn a_renewed_lease_expires_at_its_new_deadline_only() {
 #[test]
 fn an_expired_lease_is_reported_again_if_it_is_still_there() {
     let mut table = leases();
-    table.promote(0, 0);
+    table.promote(1, 0, 0);
     table.grant(LeaseId(1), 10).unwrap();
     assert_eq!(table.expired(10_000, 500), [LeaseId(1)]);
     assert_eq!(table.expired(12_999, 500), []);
@@ -36,7 +41,7 @@ fn only_the_primary_counts_time() {
     table.grant(LeaseId(1), 10).unwrap();
     assert_eq!(table.renew(LeaseId(1), 0), Renewal::NotPrimary);
     assert_eq!(table.time_to_live(LeaseId(1), 0), Err(Error::LeaderChanged));
-    table.promote(1_000_000, 1_000);
+    table.promote(1, 1_000_000, 1_000);
     let left = table.time_to_live(LeaseId(1), 1_000_000).unwrap().unwrap();
     assert_eq!((left.ttl, left.granted), (11, 10));
     table.demote();
@@ -46,14 +51,14 @@ fn only_the_primary_counts_time() {
 #[test]
 fn a_checkpointed_lease_goes_on_with_what_was_left() {
     let mut table = leases();
-    table.promote(0, 0);
+    table.promote(1, 0, 0);
     table.grant(LeaseId(1), 1_000).unwrap();
     assert_eq!(table.due_checkpoints(299_999, 10), []);
     assert_eq!(table.due_checkpoints(300_000, 10), [(LeaseId(1), 700)]);
     table.checkpoint(LeaseId(1), 700).unwrap();
     assert_eq!(table.renew(LeaseId(1), 300_000), Renewal::CheckpointFirst);
     table.demote();
-    table.promote(500_000, 0);
+    table.promote(1, 500_000, 0);
     assert_eq!(table.time_to_live(LeaseId(1), 500_000).unwrap().unwrap().ttl, 700);
     table.checkpoint(LeaseId(1), 0).unwrap();
     assert_eq!(table.renew(LeaseId(1), 500_000), Renewal::Renewed { ttl: 1_000 });
@@ -65,7 +70,7 @@ fn a_new_leader_spreads_leases_that_would_expire_together() {
     for id in 1..=3_000 {
         table.grant(LeaseId(id), 10).unwrap();
     }
-    table.promote(0, 0);
+    table.promote(1, 0, 0);
     let mut total = 0;
     for second in 1..=14 {
         let mut of_this_second = 0;
@@ -89,7 +94,7 @@ fn a_new_leader_spreads_leases_that_would_expire_together() {
 fn every_lease_expires_exactly_when_a_naive_table_says_so() {
     each_seed(|g| {
         let mut table = leases();
-        table.promote(0, 0);
+        table.promote(1, 0, 0);
         let mut model: BTreeMap<i64, (u64, i64)> = BTreeMap::new(); // id → deadline, ttl
         let mut now = 0;
         for _ in 0..200 {
@@ -150,4 +155,30 @@ fn a_key_belongs_to_the_lease_it_was_attached_to_last() {
             assert_eq!(table.owner(&key), (id != 0).then_some(LeaseId(id)));
         }
     });
+}
+
+#[test]
+fn a_lease_is_not_renewed_while_what_was_left_is_on_its_way_to_the_log() {
+    let mut table = leases();
+    table.promote(1, 0, 0);
+    table.grant(LeaseId(1), 1_000).unwrap();
+    assert_eq!(table.due_checkpoints(300_000, 10), [(LeaseId(1), 700)]);
+    // The next leader would let it run for 700 s, whatever is said now.
+    assert_eq!(table.renew(LeaseId(1), 300_001), Renewal::CheckpointOnItsWay);
+    table.checkpoint(LeaseId(1), 700).unwrap();
+    assert_eq!(table.renew(LeaseId(1), 300_002), Renewal::CheckpointFirst);
+    assert_eq!(table.renew(LeaseId(1), 300_003), Renewal::CheckpointOnItsWay);
+    table.checkpoint(LeaseId(1), 0).unwrap();
+    assert_eq!(table.renew(LeaseId(1), 300_004), Renewal::Renewed { ttl: 1_000 });
+}
+
+#[test]
+fn a_checkpoint_that_was_lost_is_made_up_for_before_a_renewal() {
+    let mut table = leases();
+    table.promote(1, 0, 0);
+    table.grant(LeaseId(1), 1_000).unwrap();
+    assert_eq!(table.due_checkpoints(300_000, 10), [(LeaseId(1), 700)]);
+    assert_eq!(table.renew(LeaseId(1), 300_000 + RETRY_MS), Renewal::CheckpointFirst);
+    table.checkpoint(LeaseId(1), 0).unwrap();
+    assert_eq!(table.renew(LeaseId(1), 304_000), Renewal::Renewed { ttl: 1_000 });
 }

@@ -440,7 +440,7 @@ fn lease(world: &mut World, command: &str, words: &Words<'_>) -> Answer {
         }
         "due" => format!("due {:?}", world.state.leases().due_checkpoints(now, 500)),
         "promote" => {
-            world.state.promote(now, words.word(0).parse().unwrap_or(0));
+            world.state.promote(1, now, words.word(0).parse().unwrap_or(0));
             String::new()
         }
         _ => {

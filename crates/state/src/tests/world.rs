@@ -25,7 +25,12 @@ pub(super) fn config() -> Config {
         cluster_id: 0xc1,
         member_id: 0xa1,
         quota_bytes: -1,
-        lease: lease::Config { ttl_min: 2, checkpoint: true, checkpoint_persist: false },
+        lease: lease::Config {
+            ttl_min: 2,
+            checkpoint: true,
+            checkpoint_persist: false,
+            checkpoint_interval_ms: lease::CHECKPOINT_INTERVAL_MS,
+        },
         learners_max: 1,
         store: revlog::Config { segment_size_max: 4_096, ledger_size_min: 1_024 },
     }

@@ -1,0 +1,163 @@
+//! All watch streams of one shard: which deliveries are whose, and who reads history when.
+//!
+//! A shard's thread hands in what its clients ask and what the hub has made for it, in order; the
+//! server's ports and the simulator's do so alike. Streams that read history get their turns one after
+//! the other, a bounded step each.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use proto::etcdserverpb::watch_request::RequestUnion;
+use proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest};
+
+use super::hub::Delivery;
+use super::outbox::Outbox;
+use super::stream::{Pump, Stream, StreamConfig};
+use super::{ShardId, StreamId};
+use crate::State;
+use crate::fault::Fatal;
+
+/// What the streams of a shard need around them. The state is asked for only where it is needed: to get
+/// at it may mean to wait.
+pub trait Shore {
+    /// The way to the caller of a stream.
+    type Outbox<'a>: Outbox
+    where
+        Self: 'a;
+
+    fn state(&mut self) -> &State;
+
+    /// A response header but for its revision.
+    fn header(&self) -> ResponseHeader;
+
+    fn outbox(&mut self, stream: StreamId) -> Self::Outbox<'_>;
+
+    fn state_and_outbox(&mut self, stream: StreamId) -> (&State, Self::Outbox<'_>);
+}
+
+/// See the module.
+pub struct Streams {
+    shard: ShardId,
+    fragment_size: usize,
+    streams: BTreeMap<StreamId, Stream>,
+    next: u32,
+    /// Streams that read history, in turns.
+    behind: VecDeque<StreamId>,
+    /// The last delivery that was passed on.
+    processed: u64,
+}
+
+impl Streams {
+    /// From `fragment_size` on a response is cut in fragments, if the client asked for it.
+    pub fn new(shard: ShardId, fragment_size: usize) -> Self {
+        Self {
+            shard,
+            fragment_size,
+            streams: BTreeMap::new(),
+            next: 0,
+            behind: VecDeque::new(),
+            processed: 0,
+        }
+    }
+
+    /// Begins a stream.
+    pub fn open(&mut self, shore: &mut impl Shore) -> StreamId {
+        while self.streams.contains_key(&StreamId(self.next)) {
+            self.next = self.next.wrapping_add(1);
+        }
+        let id = StreamId(self.next);
+        self.next = self.next.wrapping_add(1);
+        let (shard, fragment_size) = (self.shard, self.fragment_size);
+        let config = StreamConfig { shard, stream: id, fragment_size };
+        self.streams.insert(id, Stream::new(config, shore.state()));
+        id
+    }
+
+    /// Ends a stream: its caller is gone.
+    pub fn close(&mut self, id: StreamId, shore: &mut impl Shore) {
+        if let Some(mut stream) = self.streams.remove(&id) {
+            stream.close(shore.state());
+        }
+    }
+
+    /// See [`Stream::request`].
+    pub fn request(
+        &mut self,
+        id: StreamId,
+        request: WatchRequest,
+        permit: impl FnOnce(&WatchCreateRequest) -> Result<(), String>,
+        shore: &mut impl Shore,
+    ) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if let Some(RequestUnion::ProgressRequest(_)) = request.request_union {
+            stream.processed(self.processed, &shore.header(), &mut shore.outbox(id));
+        }
+        let (state, mut outbox) = shore.state_and_outbox(id);
+        stream.request(state, request, permit, &mut outbox);
+        self.wake(id);
+    }
+
+    /// Gives a stream a turn to read history: it may have something to read, or room again.
+    pub fn wake(&mut self, id: StreamId) {
+        self.behind.push_back(id);
+    }
+
+    /// Whether another turn of [`Streams::pump`] has something to do.
+    pub fn is_behind(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// Lets streams that are behind catch up, by so many steps of all of them together.
+    pub fn pump(&mut self, steps_max: usize, shore: &mut impl Shore) -> Result<(), Fatal> {
+        for _ in 0..steps_max {
+            let Some(id) = self.behind.pop_front() else { return Ok(()) };
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            let (state, mut outbox) = shore.state_and_outbox(id);
+            match stream.pump(state, &mut outbox)? {
+                // One that is full is woken when its caller has room again.
+                Pump::Idle | Pump::Full => {}
+                Pump::More => self.behind.push_back(id),
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes a batch of events on to the watchers they are for.
+    pub fn deliver(&mut self, delivery: &Delivery, shore: &mut impl Shore) {
+        let header = shore.header();
+        for notice in &delivery.notices {
+            for target in &notice.targets {
+                for &token in target.tokens.iter() {
+                    let id = token.stream();
+                    let Some(stream) = self.streams.get_mut(&id) else { continue };
+                    if !stream.deliver(token, notice, target, &header, &mut shore.outbox(id)) {
+                        stream.detach(shore.state(), token, notice.revision);
+                        self.behind.push_back(id);
+                    }
+                }
+            }
+        }
+        self.processed = delivery.sequence;
+        for (&id, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.has_promises()) {
+            stream.processed(delivery.sequence, &header, &mut shore.outbox(id));
+        }
+    }
+
+    /// The delivery `sequence` was thrown away: all watchers read from `revision` on instead.
+    pub fn lost(&mut self, sequence: u64, revision: i64, shore: &mut impl Shore) {
+        self.processed = sequence;
+        for (&id, stream) in &mut self.streams {
+            stream.lost(shore.state(), sequence, revision);
+            self.behind.push_back(id);
+        }
+    }
+
+    /// The time between two progress notifications is over.
+    pub fn tick(&mut self, shore: &mut impl Shore) {
+        let header = shore.header();
+        for (&id, stream) in &mut self.streams {
+            let (state, mut outbox) = shore.state_and_outbox(id);
+            stream.processed(self.processed, &header, &mut outbox);
+            stream.tick(state, &mut outbox);
+        }
+    }
+}
