@@ -239,9 +239,6 @@ impl World {
     }
 
     pub(crate) fn answered(&mut self, op: u64, told: Told) {
-        if !self.clients.asked.contains_key(&op) {
-            return self.holder_answered(op, &told);
-        }
         trace::detail(self.now, || {
             let how = match &told {
                 Told::Answer(_) => "is answered".to_owned(),
@@ -250,7 +247,9 @@ impl World {
             };
             format!("{} {how}", wording::request(op))
         });
-        let Some(asked) = self.clients.asked.remove(&op) else { return };
+        let Some(asked) = self.clients.asked.remove(&op) else {
+            return self.holder_answered(op, &told);
+        };
         let Asked { client, read, known, since } = asked;
         let revision = match (told, read) {
             (Told::Never(error), _) => {
