@@ -277,14 +277,19 @@ class Suite {
         return stream.end();
     }
 
+    /** The client's clock and the server's run to the same deadline: a server that is first resets the stream. */
+    static void outOfTime(Status status) {
+        if (status.getCode() != Status.Code.CANCELLED) equal(status.getCode(), Status.Code.DEADLINE_EXCEEDED);
+    }
+
     void deadlines() throws Exception {
         long[] leases = {grant(), grant()};
         String name = "name: '" + PREFIX + "lock' lease: ";
         call("Lock", name + leases[0]);
         var second = start("Lock", name + leases[1], CallOptions.DEFAULT.withDeadlineAfter(300, TimeUnit.MILLISECONDS));
-        refused(second.end(), Status.Code.DEADLINE_EXCEEDED, null);
+        outOfTime(second.end());
         var watch = watch("quiet", CallOptions.DEFAULT.withDeadlineAfter(300, TimeUnit.MILLISECONDS));
-        refused(watch.end(), Status.Code.DEADLINE_EXCEEDED, null);
+        outOfTime(watch.end());
         for (long lease : leases) call("LeaseRevoke", "ID: " + lease);
         works();
     }
