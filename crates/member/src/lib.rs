@@ -11,12 +11,14 @@
 //! | [`roster`] | the members they are about, as JSON |
 //! | [`message`] | raft's messages as they travel |
 //! | [`pending`] | what waits for a leader |
+//! | [`durable`] | what raft wants to be durable, as the log takes it |
 //! | [`leasing`] | leases as whoever leads keeps them |
 //! | [`identity`] | member and cluster ids |
 //! | [`inbox`] | where threads meet |
 
 pub mod boot;
 pub mod conf_change;
+pub mod durable;
 pub mod identity;
 pub mod inbox;
 pub mod leasing;

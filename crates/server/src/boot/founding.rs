@@ -15,12 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use member::boot::{Founder, founding_log};
+use member::durable;
 use member::{identity, roster};
 use proto::etcdserverpb::{Member, Metadata};
 use proto::prost::Message;
 use raft::HardState;
 use storage::disk::Disk;
-use storage::wal::{self, EntryRef, Wal};
+use storage::wal::Wal;
 
 use super::Remembered;
 use crate::config::{ClusterState, Config, NamedMember};
@@ -135,15 +136,7 @@ fn write_founding_log(
     founders: &[Founder],
 ) -> std::io::Result<Remembered> {
     let (hard_state, entries) = founding_log(founders);
-    let records = entries.iter().map(|entry| EntryRef {
-        kind: entry.kind as u8,
-        term: entry.term.0,
-        index: entry.index.0,
-        data: &entry.data,
-    });
-    let commit = hard_state.commit.0;
-    let state = wal::HardState { term: hard_state.term.0, vote: 0, commit };
-    wal.append(records, Some(state))?;
+    durable::append(&mut wal, &entries, Some(hard_state))?;
     wal.flush()?;
     let others = Vec::new();
     Ok(Remembered { wal, cluster_id, member_id, hard_state, entries, others })

@@ -11,11 +11,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use member::Event;
 use member::inbox::Waited;
-use raft::{Entry, HardState, NodeId, PersistId};
+use member::{Event, durable};
+use raft::{Entry, HardState, PersistId};
 use storage::disk::File;
-use storage::wal::{self, EntryRef, SnapshotMark, Wal};
+use storage::wal::{SnapshotMark, Wal};
 
 use crate::engine::Engine;
 
@@ -57,7 +57,7 @@ pub(crate) fn run(engine: &Arc<Engine>, mut wal: Wal) {
         for item in work.drain(..) {
             match item {
                 LogWork::Append { entries, hard_state, persist } => {
-                    append(engine, &mut wal, &entries, hard_state);
+                    engine.or_die("wal", durable::append(&mut wal, &entries, hard_state));
                     durable = persist.or(durable);
                 }
                 LogWork::Mark { mark, conf_state, done } => {
@@ -78,21 +78,6 @@ pub(crate) fn run(engine: &Arc<Engine>, mut wal: Wal) {
             let _ = done.try_send(());
         }
     }
-}
-
-fn append(engine: &Engine, wal: &mut Wal, entries: &[Entry], hard_state: Option<HardState>) {
-    let entries = entries.iter().map(|entry| EntryRef {
-        kind: entry.kind as u8,
-        term: entry.term.0,
-        index: entry.index.0,
-        data: &entry.data,
-    });
-    let hard_state = hard_state.map(|state| wal::HardState {
-        term: state.term.0,
-        vote: state.vote.map_or(0, NodeId::get),
-        commit: state.commit.0,
-    });
-    engine.or_die("wal", wal.append(entries, hard_state));
 }
 
 fn flush(engine: &Engine, wal: &mut Wal) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use member::boot::{Founder, founding_log};
 use member::pending::Patience;
 use member::roster;
-use member::{Effects, Member, View};
+use member::{Effects, Member, View, durable};
 use proto::etcdserverpb::Metadata;
 use proto::prost::Message as _;
 use raft::{Entry, EntryId, EntryKind, HardState, Index, Node, NodeId, Recovered, Term};
@@ -18,7 +18,6 @@ use storage::revlog::{self, Hurry};
 use storage::wal::{self, Settings, SnapshotMark, Wal};
 
 use super::keeping::Keeping;
-use super::logging::append;
 use super::watching::shards;
 use super::{Alive, Death, MEMBER_DIR, Process, SNAPSHOT_DIR, WAL_DIR, snapshot_path};
 use crate::model::TTL_MIN;
@@ -171,7 +170,7 @@ fn found(mut wal: Wal, founding: &Founding) -> Alive<Remembered> {
         return Ok(Remembered { wal, hard_state: HardState::default(), entries: Vec::new() });
     }
     let (hard_state, entries) = founding_log(&founding.founders);
-    append(&mut wal, &entries, Some(hard_state))?;
+    durable::append(&mut wal, &entries, Some(hard_state))?;
     wal.flush()?;
     Ok(Remembered { wal, hard_state, entries })
 }

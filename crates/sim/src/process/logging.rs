@@ -1,10 +1,10 @@
 //! The log thread: everything that waits goes into one write and one sync.
 
-use member::Event;
 use member::message::conf_state_of;
+use member::{Event, durable};
 use proto::prost::Message as _;
-use raft::{ConfState, Entry, HardState, NodeId, PersistId};
-use storage::wal::{self, EntryRef, SnapshotMark, Wal};
+use raft::{ConfState, Entry, HardState, PersistId};
+use storage::wal::SnapshotMark;
 
 use super::{Alive, Process, Step, Surroundings};
 
@@ -50,7 +50,7 @@ impl Process {
         for work in std::mem::take(&mut self.log) {
             match work {
                 LogWork::Append { entries, hard_state, persist } => {
-                    append(&mut self.wal, &entries, hard_state)?;
+                    durable::append(&mut self.wal, &entries, hard_state)?;
                     flushing.persist = persist.or(flushing.persist);
                 }
                 LogWork::Mark { mark, conf_state, number } => {
@@ -80,23 +80,4 @@ impl Process {
         }
         if self.log.is_empty() { Ok(()) } else { self.begin_flush(around) }
     }
-}
-
-pub(super) fn append(
-    wal: &mut Wal,
-    entries: &[Entry],
-    hard_state: Option<HardState>,
-) -> std::io::Result<()> {
-    let entries = entries.iter().map(|entry| EntryRef {
-        kind: entry.kind as u8,
-        term: entry.term.0,
-        index: entry.index.0,
-        data: &entry.data,
-    });
-    let hard_state = hard_state.map(|state| wal::HardState {
-        term: state.term.0,
-        vote: state.vote.map_or(0, NodeId::get),
-        commit: state.commit.0,
-    });
-    wal.append(entries, hard_state)
 }
