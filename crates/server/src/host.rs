@@ -3,18 +3,17 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use member::{Event, leasing};
+use member::Event;
 use proto::error::{Error, Status};
 use proto::etcdserverpb::{
-    HashKvRequest, HashKvResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, Member,
-    MemberPromoteRequest, MemberPromoteResponse,
+    HashKvRequest, HashKvResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, Member, MemberPromoteRequest,
+    MemberPromoteResponse,
 };
 use proto::method::Method;
 use raft::{Message, NodeId};
-use state::lease::LeaseId;
 
 use crate::api::Caller;
-use crate::drive::errands;
 use crate::engine::Engine;
 use crate::metrics;
 use crate::peer::{self, Answer};
@@ -38,6 +37,17 @@ impl Host {
 
     fn with<T: Default>(&self, look: impl FnOnce(&Engine) -> T) -> T {
         self.engine.upgrade().map(|engine| look(&engine)).unwrap_or_default()
+    }
+
+    /// As `call`, but only if this member leads, or the question could go around for ever.
+    fn call_as_leader<Q, R>(&self, method: Method, token: Option<String>, request: &Q) -> Answer<R>
+    where
+        Q: proto::prost::Message,
+        R: proto::prost::Message + Default + 'static,
+    {
+        let leads = self.with(|engine| engine.shown.is_leader());
+        let answer = self.call(method, token, request);
+        Box::pin(async move { if leads { answer.await } else { Err(Error::NotLeader) } })
     }
 
     /// Makes a call of this member's own, as a client would.
@@ -110,28 +120,22 @@ impl peer::Host for Host {
     }
 
     fn renew(&self, id: i64) -> Answer<i64> {
-        let renewed = self.engine.upgrade().and_then(|engine| {
-            errands::renewal(&engine, &engine.state(), LeaseId(id), engine.now_ms())
-        });
-        Box::pin(async move { renewed.ok_or(Error::NotLeader) })
+        let answer =
+            self.call_as_leader(Method::LeaseKeepAlive, None, &LeaseKeepAliveRequest { id });
+        Box::pin(async move {
+            let LeaseKeepAliveResponse { ttl, .. } = answer.await?;
+            Ok(ttl)
+        })
     }
 
     fn time_to_live(&self, request: LeaseTimeToLiveRequest) -> Answer<LeaseTimeToLiveResponse> {
-        let known = self.engine.upgrade().ok_or(Error::Stopped).and_then(|engine| {
-            let reign = engine.reign(engine.now_ms());
-            leasing::time_to_live(&engine.state(), reign, request)
-        });
-        Box::pin(async move { known })
+        self.call_as_leader(Method::LeaseTimeToLive, None, &request)
     }
 
     fn promote(&self, id: u64, token: Option<String>) -> Answer<Vec<Member>> {
-        let leads = self.with(|engine| engine.shown.is_leader());
         let request = MemberPromoteRequest { id };
-        let answer = self.call(Method::MemberPromote, token, &request);
+        let answer = self.call_as_leader(Method::MemberPromote, token, &request);
         Box::pin(async move {
-            if !leads {
-                return Err(Error::NotLeader); // Or the question could go around for ever.
-            }
             let MemberPromoteResponse { members, .. } = answer.await?;
             Ok(members)
         })

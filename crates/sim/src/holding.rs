@@ -15,6 +15,7 @@ use crate::oracle::{Said, Word};
 use crate::process::{LeaseQuestion, Told};
 use crate::streams::Stream;
 use crate::world::{Happening, RECOVERY, SECOND, World};
+use crate::{trace, wording};
 
 /// Holders number their requests apart from other clients.
 const HOLDERS_FROM: u64 = 100;
@@ -30,7 +31,7 @@ pub(crate) struct LeaseParcel {
     op: u64,
     /// The answer, if this is one.
     answer: Option<Option<Word>>,
-    question: LeaseQuestion,
+    pub(crate) question: LeaseQuestion,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +167,7 @@ impl World {
 
     /// A word about a lease comes to a member.
     pub(crate) fn word_arrives(&mut self, parcel: LeaseParcel) {
-        let LeaseParcel { from, from_life, to, op, ref answer, question } = parcel;
+        let LeaseParcel { from, from_life, to, op, ref answer, .. } = parcel;
         let at = if answer.is_some() { from } else { to };
         let wait = self.hosts[at].paused_until.saturating_sub(self.now);
         if wait > 0 {
@@ -179,11 +180,18 @@ impl World {
                     Ok(())
                 });
             }
-        } else if let Some(word) =
-            self.with(to, |process, around| Ok(process.say(question, around)))
-        {
-            self.post(to, from, LeaseParcel { answer: Some(word), ..parcel });
+        } else {
+            self.with(to, |process, around| {
+                process.asked_by_member(Box::new(parcel), around);
+                Ok(())
+            });
         }
+    }
+
+    /// A member has come to what it says to another, or that it says nothing.
+    pub(crate) fn reply(&mut self, parcel: &LeaseParcel, word: Option<Word>) {
+        let LeaseParcel { from, to, .. } = *parcel;
+        self.post(to, from, LeaseParcel { answer: Some(word), ..*parcel });
     }
 
     pub(crate) fn holder_gives_up(&mut self, op: u64) {
@@ -222,6 +230,9 @@ impl World {
 
     /// A holder's question is answered.
     pub(crate) fn holder_told(&mut self, op: u64, word: &Word) {
+        trace::detail(self.now, || {
+            format!("{} is answered: {:?}", wording::request(op), word.said)
+        });
         let Some(Asked { holder, wish, .. }) = self.holders.asked.remove(&op) else { return };
         self.oracle.leases.heard(word);
         let is_over = match &word.said {

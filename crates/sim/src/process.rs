@@ -46,11 +46,12 @@ use storage::wal::Wal;
 use self::applying::ApplyWork;
 pub(crate) use self::boot::{Founding, boot};
 use self::keeping::Keeping;
-use self::leasing::Errand;
 pub(crate) use self::leasing::LeaseQuestion;
+use self::leasing::{Errand, Round};
 use self::logging::{Flushing, LogWork};
 pub(crate) use self::watching::SHARDS;
 use self::watching::Shard;
+use crate::holding::LeaseParcel;
 use crate::oracle::{Oracle, Word};
 use crate::{trace, wording};
 
@@ -127,6 +128,11 @@ pub(crate) enum Duty {
         op: u64,
         word: Word,
     },
+    /// What is said to the other member that asked.
+    Reply {
+        parcel: Box<LeaseParcel>,
+        word: Option<Word>,
+    },
 }
 
 /// The world as a process sees it.
@@ -183,10 +189,13 @@ pub(crate) struct Process {
     checkpoint_due: bool,
     waiting: BTreeSet<u64>,
     reads: BTreeMap<u64, RangeRequest>,
-    ripening: Vec<(u64, u64)>,
+    ripening: Vec<(u64, ReadTicket)>,
     outgoing: BTreeMap<u64, state::Snapshot>,
     shards: [Shard; SHARDS],
     errands: BTreeMap<u64, Errand>,
+    /// Questions about leases that wait for their round, and how many there ever were.
+    rounds: BTreeMap<u64, Round>,
+    n_rounds: u64,
     /// When the clock was heard last.
     ticked_ms: u64,
     scratch: Vec<u8>,
@@ -266,10 +275,7 @@ impl Process {
     }
 
     fn serve(&mut self, op: u64, around: &mut Surroundings<'_>) -> Alive {
-        let Some(request) = self.reads.remove(&op) else {
-            self.run_errand(op, 0, around);
-            return Ok(());
-        };
+        let request = self.reads.remove(&op).expect("a read that waits");
         let mut out = Vec::new();
         let told = match self.state.range(&request, &mut out) {
             Ok(()) => Told::Answer(out.into()),
@@ -295,7 +301,14 @@ impl Process {
     fn serve_ripe(&mut self, around: &mut Surroundings<'_>) -> Alive {
         let applied = self.state.applied().0;
         let ripe: Vec<_> = self.ripening.extract_if(.., |(index, _)| *index <= applied).collect();
-        ripe.into_iter().try_for_each(|(_, op)| self.serve(op, around))
+        for (_, ReadTicket { port, round }) in ripe {
+            if port == leasing::PORT {
+                self.confirmed(round, around);
+            } else {
+                self.serve(round, around)?;
+            }
+        }
+        Ok(())
     }
 
     fn turn(&mut self, around: &mut Surroundings<'_>) -> Alive {
@@ -382,7 +395,10 @@ impl Process {
     fn answer(&mut self, around: &mut Surroundings<'_>) -> Alive {
         for (ticket, result) in std::mem::take(&mut self.effects.reads) {
             match result {
-                Ok(index) => self.ripening.push((index.0, ticket.round)),
+                Ok(index) => self.ripening.push((index.0, ticket)),
+                Err(error) if ticket.port == leasing::PORT => {
+                    self.unconfirmed(ticket.round, error, around);
+                }
                 Err(error) => {
                     self.reads.remove(&ticket.round);
                     let told = Told::Never(error);

@@ -12,6 +12,7 @@
 //! move 1 2                   member 1 is asked to make 2 the leader
 //! puts 1 30                  one after the other, each once the last is answered
 //! put 1 k [size] | read 1 k [serializable]     asked of member 1; named c1.1, c1.2, …
+//! grant 1 7 60 | renew 1 7   member 1 is asked for lease 7, of a minute; to have it run anew
 //! change 1 add 4 | learner 4 | promote 4 | remove 3
 //! checkpoint 1
 //! cut 1>2 | cut 1 | heal     nothing more is sent that way; to and from it; all is well again
@@ -30,14 +31,15 @@ use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 use member::Event;
-use proto::etcdserverpb::{Member, PutRequest, RangeRequest, RequestHeader};
+use proto::etcdserverpb::{LeaseGrantRequest, Member, PutRequest, RangeRequest, RequestHeader};
+use proto::prost::Message;
 use proto::raft_request::{Body, frame_message};
 use raft::NodeId;
 use state::membership::MemberChange;
 
 use crate::clients::{Clients, Question, REQUESTS_MAX};
 use crate::plan::Plan;
-use crate::process::Founding;
+use crate::process::{Founding, LeaseQuestion};
 use crate::trace::{self, Detail};
 use crate::wording;
 use crate::world::{Happening, Host, SECOND, World, member};
@@ -114,6 +116,13 @@ impl Stage {
                 }
             }
             "read" => self.read(host(words[1]), words[2], words.len() > 3),
+            "grant" => {
+                self.grant(host(words[1]), number(2).expect("an id"), number(3).expect("a TTL"));
+            }
+            "renew" => {
+                let (op, id) = (self.next_request(), number(2).expect("an id") as i64);
+                self.world().put_question(host(words[1]), op, LeaseQuestion::Renew { id });
+            }
             "change" => self.change(host(words[1]), words[2], number(3).expect("whom")),
             "checkpoint" => {
                 self.world().with(host(words[1]), |process, around| {
@@ -216,14 +225,22 @@ impl Stage {
         REQUESTS_MAX + self.n_asked
     }
 
+    fn grant(&mut self, host: usize, id: u64, ttl: u64) {
+        let (id, ttl) = (id as i64, ttl as i64);
+        self.propose(host, Body::LeaseGrant, &LeaseGrantRequest { id, ttl });
+    }
+
     fn put(&mut self, host: usize, key: &str, size: u64) {
-        let op = self.next_request();
-        let header = RequestHeader { id: op, ..RequestHeader::default() };
         let key = Bytes::copy_from_slice(key.as_bytes());
         let value = vec![b'v'; size as usize].into();
-        let put = PutRequest { key, value, ..PutRequest::default() };
+        self.propose(host, Body::Put, &PutRequest { key, value, ..PutRequest::default() });
+    }
+
+    fn propose(&mut self, host: usize, kind: Body, request: &impl Message) {
+        let op = self.next_request();
+        let header = RequestHeader { id: op, ..RequestHeader::default() };
         let mut data = BytesMut::new();
-        frame_message(Body::Put, &header, &put, &mut data);
+        frame_message(kind, &header, request, &mut data);
         self.world().ask(0, op, host, Question::Write(data.freeze()));
     }
 

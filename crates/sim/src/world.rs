@@ -343,6 +343,7 @@ impl World {
             Duty::Answer { op, told } => self.answered(op, told),
             Duty::Ask { to, op, question } => self.ask_member(host, to, op, question),
             Duty::Tell { op, word } => self.holder_told(op, &word),
+            Duty::Reply { parcel, word } => self.reply(&parcel, word),
         }
     }
 

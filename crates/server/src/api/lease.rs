@@ -11,12 +11,14 @@ use proto::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseStatus, LeaseTimeToLiveRequest,
 };
+use proto::method::Method;
 use proto::prost::Message;
 use proto::raft_request::Body;
 use state::lease::LeaseId;
 
-use super::ReplyTo;
 use super::port::{Call, Port, Turn, decode};
+use super::reads::Reads;
+use super::{Caller, ReplyTo};
 use crate::drive::chores::Answering;
 use crate::drive::errands;
 
@@ -52,13 +54,25 @@ const RENEWALS_MAX: usize = 4096;
 
 /// A stream of renewals, answered in the order in which they came.
 ///
-/// The leader renews on the spot. Any other member asks the leader, one renewal after the other.
+/// The leader renews, once a majority has told it that it still leads: one that was replaced and does
+/// not know it would promise what its successor does not keep. Any other member asks the leader, one
+/// renewal after the other.
 #[derive(Default)]
 pub(crate) struct KeepAlive {
     waiting: VecDeque<LeaseId>,
-    /// What the leader is asked to renew.
-    asked: Option<LeaseId>,
+    /// What has to come in before the next are answered.
+    awaited: Option<Awaited>,
+    /// When the first has waited for the leader's word for too long.
+    deadline_ms: Option<u64>,
     half_closed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Awaited {
+    /// The word of a majority, for so many of those that wait.
+    Round { n_renewals: usize },
+    /// The word of the leader, about the first that waits.
+    Leader,
 }
 
 impl KeepAlive {
@@ -78,35 +92,85 @@ impl KeepAlive {
     /// Goes on with what waits; true at the end.
     pub(crate) fn pump(
         &mut self,
+        reads: &mut Reads,
         turn: &mut Turn<'_>,
         answering: Answering,
     ) -> Result<bool, Status> {
-        while self.asked.is_none()
-            && let Some(id) = self.waiting.pop_front()
-        {
-            match renew_here(turn, id) {
-                Some(ttl) => answer(turn, answering.to, id, ttl),
-                None => {
-                    self.asked = Some(id);
-                    errands::renew(turn.engine, answering, id);
-                }
-            }
+        let n_renewals = self.waiting.len();
+        if self.awaited.is_some() || n_renewals == 0 {
+            return Ok(self.half_closed && n_renewals == 0);
         }
-        Ok(self.half_closed && self.asked.is_none())
+        let shown = &turn.engine.shown;
+        if shown.lone() {
+            self.renew(n_renewals, turn, answering);
+        } else if shown.is_leader() {
+            self.awaited = Some(Awaited::Round { n_renewals });
+            reads.add(confirmation(answering.to), turn.deadline_ms())?;
+        } else {
+            self.ask_leader(turn, answering);
+        }
+        Ok(self.half_closed && self.waiting.is_empty())
     }
 
-    /// The leader has answered.
+    /// This member led when it had been asked for what a round was awaited for.
+    pub(crate) fn confirmed(&mut self, turn: &mut Turn<'_>, answering: Answering) {
+        if let Some(Awaited::Round { n_renewals }) = self.awaited.take() {
+            self.renew(n_renewals, turn, answering);
+        }
+    }
+
+    /// The leader has answered; `None`: look again who that is.
     pub(crate) fn renewed(
         &mut self,
         turn: &mut Turn<'_>,
         to: ReplyTo,
-        result: Result<i64, Status>,
+        result: Result<Option<i64>, Status>,
     ) -> Result<(), Status> {
-        if let Some(id) = self.asked.take() {
-            answer(turn, to, id, result?);
+        self.awaited = None;
+        match result? {
+            Some(ttl) => self.answer(turn, to, ttl),
+            None if self.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= turn.now_ms) => {
+                return Err(Error::Timeout.into());
+            }
+            None => {}
         }
         Ok(())
     }
+
+    /// Renews the next `n`, up to one about which this member may say nothing.
+    fn renew(&mut self, n: usize, turn: &mut Turn<'_>, answering: Answering) {
+        for _ in 0..n {
+            let Some(&id) = self.waiting.front() else { return };
+            let Some(ttl) = renew_here(turn, id) else {
+                return self.ask_leader(turn, answering);
+            };
+            self.answer(turn, answering.to, ttl);
+        }
+    }
+
+    fn ask_leader(&mut self, turn: &Turn<'_>, answering: Answering) {
+        if let Some(&id) = self.waiting.front() {
+            self.awaited = Some(Awaited::Leader);
+            self.deadline_ms.get_or_insert(turn.deadline_ms());
+            errands::renew(turn.engine, answering, id);
+        }
+    }
+
+    /// What became of the first that waits.
+    fn answer(&mut self, turn: &mut Turn<'_>, to: ReplyTo, ttl: i64) {
+        self.deadline_ms = None;
+        if let Some(LeaseId(id)) = self.waiting.pop_front() {
+            let header = Some(turn.state().header());
+            let response = LeaseKeepAliveResponse { header, id, ttl };
+            turn.outlet.message(to, response.encode_to_vec().into());
+        }
+    }
+}
+
+/// What waits for a round in the name of a stream.
+fn confirmation(to: ReplyTo) -> Call {
+    let (method, caller) = (Method::LeaseKeepAlive, Caller::default());
+    Call { to, method, caller, body: Bytes::new() }
 }
 
 /// The TTL of a lease that runs anew, 0 if there is none; `None` if it is not for this member to say.
@@ -114,12 +178,6 @@ fn renew_here(turn: &mut Turn<'_>, id: LeaseId) -> Option<i64> {
     let now_ms = turn.now_ms;
     let engine = turn.engine;
     errands::renewal(engine, turn.state(), id, now_ms)
-}
-
-fn answer(turn: &mut Turn<'_>, to: ReplyTo, LeaseId(id): LeaseId, ttl: i64) {
-    let header = Some(turn.state().header());
-    let response = LeaseKeepAliveResponse { header, id, ttl };
-    turn.outlet.message(to, response.encode_to_vec().into());
 }
 
 pub(super) fn time_to_live(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<(), Status> {

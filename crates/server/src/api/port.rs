@@ -54,8 +54,9 @@ pub enum PortWork {
     WatchLost { sequence: u64, revision: i64 },
     /// Another thread has the answer to a unary call.
     Answered { to: ReplyTo, result: Result<Bytes, Status> },
-    /// The leader was asked to renew a lease: its TTL, 0 if there is no such lease.
-    Renewed { to: ReplyTo, result: Result<i64, Status> },
+    /// The leader was asked to renew a lease: its TTL, 0 if there is no such lease; `None` if this member
+    /// had better look again who leads.
+    Renewed { to: ReplyTo, result: Result<Option<i64>, Status> },
     /// Another thread has made more of a stream's messages.
     Ready { to: ReplyTo },
     /// A call made inside the process.
@@ -123,6 +124,11 @@ impl<'a> Turn<'a> {
 
     fn end(self) {
         self.served.count(&self.engine.metrics, self.began);
+    }
+
+    /// When those who ask now have waited too long.
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        self.now_ms + self.engine.limits.request_timeout_ms
     }
 
     /// The state as of this turn.
@@ -377,7 +383,7 @@ impl Port {
             }
             Some(Handler::RangeStream(stream)) => stream.pump(turn, to)?,
             Some(Handler::Snapshot(stream)) => stream.pump(turn, to)?,
-            Some(Handler::KeepAlive(stream)) => stream.pump(turn, answering)?,
+            Some(Handler::KeepAlive(stream)) => stream.pump(&mut self.reads, turn, answering)?,
             Some(Handler::Health) | None => false,
         };
         if done {
@@ -399,7 +405,7 @@ impl Port {
             PortWork::ReadIndex { round, result } => {
                 for to in self.reads.granted(round, result) {
                     let error = result.err().unwrap_or(Error::LeaderChanged);
-                    turn.outlet.finish(to, Err(error.into()));
+                    self.end_if_failed(to, Err(error.into()), turn);
                 }
             }
             PortWork::Watch(delivery) => watch::deliver(self, turn, &delivery),
@@ -469,7 +475,7 @@ impl Port {
             turn.outlet.finish(waiter.to, Err(error.into()));
         }
         while let Some(to) = self.reads.expire(turn.now_ms) {
-            turn.outlet.finish(to, Err(Error::Timeout.into()));
+            self.end_if_failed(to, Err(Error::Timeout.into()), turn);
         }
     }
 
@@ -478,9 +484,8 @@ impl Port {
         let applied = turn.engine.shown.applied();
         while let Some(call) = self.reads.next_ready(applied) {
             let to = call.to;
-            if let Err(status) = self.serve(call, turn) {
-                turn.outlet.finish(to, Err(status));
-            }
+            let served = self.serve(call, turn);
+            self.end_if_failed(to, served, turn);
         }
     }
 
@@ -495,6 +500,13 @@ impl Port {
                 let answering = self.answering(call.to);
                 lease::serve_time_to_live(turn, &call, answering)
             }
+            Method::LeaseKeepAlive => {
+                let answering = self.answering(call.to);
+                if let Some(Handler::KeepAlive(stream)) = self.handlers.get_mut(&call.to) {
+                    stream.confirmed(turn, answering);
+                }
+                self.pump(call.to, turn)
+            }
             Method::MemberList => cluster::serve_member_list(turn, &call),
             Method::AuthStatus => maintenance::serve_auth_status(turn, &call),
             Method::Downgrade => downgrade::serve(self, turn, &call),
@@ -507,8 +519,7 @@ impl Port {
         if turn.engine.shown.lone() {
             return self.serve(call, turn);
         }
-        let deadline_ms = turn.now_ms + turn.engine.limits.request_timeout_ms;
-        self.reads.add(call, deadline_ms).map_err(Status::from)
+        self.reads.add(call, turn.deadline_ms()).map_err(Status::from)
     }
 
     /// Answers with what `encode` writes.

@@ -48,7 +48,8 @@ pub(crate) fn renewal(engine: &Engine, state: &State, id: LeaseId, now_ms: u64) 
     }
 }
 
-/// Has the leader renew a lease.
+/// Has the leader renew a lease. Should this member be the leader, or become it, its port has to look
+/// again: what is promised here must have a majority behind it.
 pub(crate) fn renew(engine: &Arc<Engine>, answering: Answering, id: LeaseId) {
     let Answering { port, to } = answering;
     let own = Arc::clone(engine);
@@ -58,14 +59,15 @@ pub(crate) fn renew(engine: &Arc<Engine>, answering: Answering, id: LeaseId) {
     });
 }
 
-async fn renew_once(engine: &Engine, id: LeaseId) -> Option<Result<i64, Status>> {
-    if let Some(ttl) = renewal(engine, &engine.state(), id, engine.now_ms()) {
-        return Some(Ok(ttl));
+async fn renew_once(engine: &Engine, id: LeaseId) -> Option<Result<Option<i64>, Status>> {
+    if engine.shown.is_leader() {
+        sleep(RETRY).await;
+        return Some(Ok(None));
     }
     let leader = other_leader(engine)?;
     match engine.peers().renew_lease(leader, id.0).await {
-        Ok(ttl) => Some(Ok(ttl)),
-        Err(Error::LeaseNotFound) => Some(Ok(0)),
+        Ok(ttl) => Some(Ok(Some(ttl))),
+        Err(Error::LeaseNotFound) => Some(Ok(Some(0))),
         Err(_) => None,
     }
 }

@@ -55,6 +55,8 @@ impl Life {
 #[derive(Clone, Debug)]
 pub(crate) struct Word {
     pub(crate) id: i64,
+    /// What is promised is promised from when this was asked.
+    pub(crate) asked: u64,
     pub(crate) time: u64,
     /// The last entry that whoever said it had applied.
     pub(crate) applied: u64,
@@ -142,9 +144,9 @@ impl LeaseOracle {
 
     /// A client has heard it, who knows of a lease that was granted by entry `granted_at`.
     pub(crate) fn heard(&mut self, word: &Word) {
-        let Word { id, time, applied, .. } = *word;
+        let Word { id, asked, time, applied, .. } = *word;
         let promised = match word.said {
-            Said::Renewed(ttl @ 1..) => self.safe_until(time, ttl),
+            Said::Renewed(ttl @ 1..) => self.safe_until(asked, ttl),
             Said::Renewed(_) | Said::Left(_) => 0,
         };
         let lives = self.lives.get_mut(&id).expect("clients ask for what was granted");

@@ -137,6 +137,8 @@ fn process(
         outgoing: BTreeMap::new(),
         shards: shards(),
         errands: BTreeMap::new(),
+        rounds: BTreeMap::new(),
+        n_rounds: 0,
         ticked_ms: 0,
         scratch: Vec::new(),
     }

@@ -3,13 +3,15 @@
 use bytes::BytesMut;
 use member::leasing::{self, Reign};
 use member::{Event, Proposal, ReadTicket};
+use proto::error::Error;
 use proto::etcdserverpb::{LeaseTimeToLiveRequest, RequestHeader};
 use proto::prost::Message;
 use proto::raft_request::{self, Body};
 use state::lease::LeaseId;
 
 use super::applying::LEASE_EXTEND_MS;
-use super::{Duty, Process, Step, Surroundings, TICK};
+use super::{Duty, Process, Step, Surroundings, TICK, Told};
+use crate::holding::LeaseParcel;
 use crate::oracle::{Said, Word};
 
 /// Between two tries of something that needs the leader, in microseconds.
@@ -22,6 +24,22 @@ const QUESTION_MAX: u64 = 3_000_000;
 pub(crate) enum LeaseQuestion {
     Renew { id: i64 },
     TimeToLive { id: i64 },
+}
+
+/// The port of rounds about leases; that of reads is 0.
+pub(super) const PORT: u16 = 1;
+
+/// A question that waits until a majority has spoken.
+pub(super) struct Round {
+    question: LeaseQuestion,
+    asker: Asker,
+    asked: u64,
+}
+
+/// Whom the answer is for.
+enum Asker {
+    Client { op: u64 },
+    Member(Box<LeaseParcel>),
 }
 
 /// A question, until when its client waits, and how often it was tried.
@@ -85,9 +103,68 @@ impl Process {
         self.errands.insert(op, Errand { question, until, tries: 0 });
         // As any linearizable read, once this member knows that it knows enough.
         if matches!(question, LeaseQuestion::TimeToLive { .. }) && !self.shown.lone {
-            self.tell(Event::Read(ReadTicket { port: 0, round: op }), around);
+            self.begin_round(question, Asker::Client { op }, around);
         } else {
             self.run_errand(op, 0, around);
+        }
+    }
+
+    /// Another member's client asks, because this one leads as far as that one knows.
+    pub(crate) fn asked_by_member(
+        &mut self,
+        parcel: Box<LeaseParcel>,
+        around: &mut Surroundings<'_>,
+    ) {
+        let question = parcel.question;
+        if self.shown.lone || !self.shown.is_leader {
+            let word = self.say(question, around.now, around);
+            around.duties.push(Duty::Reply { parcel, word });
+        } else {
+            self.begin_round(question, Asker::Member(parcel), around);
+        }
+    }
+
+    fn begin_round(
+        &mut self,
+        question: LeaseQuestion,
+        asker: Asker,
+        around: &mut Surroundings<'_>,
+    ) {
+        self.n_rounds += 1;
+        self.rounds.insert(self.n_rounds, Round { question, asker, asked: around.now });
+        let ticket = ReadTicket { port: PORT, round: self.n_rounds };
+        self.tell(Event::Read(ticket), around);
+    }
+
+    /// All that was acknowledged before the round began is applied here.
+    pub(super) fn confirmed(&mut self, round: u64, around: &mut Surroundings<'_>) {
+        let Some(Round { question, asker, asked }) = self.rounds.remove(&round) else { return };
+        match (asker, question) {
+            (Asker::Member(parcel), _) => {
+                let word = self.say(question, asked, around);
+                around.duties.push(Duty::Reply { parcel, word });
+            }
+            (Asker::Client { op }, LeaseQuestion::TimeToLive { .. }) => {
+                self.run_errand(op, 0, around);
+            }
+            (Asker::Client { op }, LeaseQuestion::Renew { .. }) => {
+                let word = self.say(question, asked, around);
+                self.hear(op, word, around);
+            }
+        }
+    }
+
+    /// There will be no answer to this round.
+    pub(super) fn unconfirmed(&mut self, round: u64, error: Error, around: &mut Surroundings<'_>) {
+        match self.rounds.remove(&round) {
+            Some(Round { asker: Asker::Member(parcel), .. }) => {
+                around.duties.push(Duty::Reply { parcel, word: None });
+            }
+            Some(Round { asker: Asker::Client { op }, .. }) => {
+                self.errands.remove(&op);
+                around.duties.push(Duty::Answer { op, told: Told::Never(error) });
+            }
+            None => {}
         }
     }
 
@@ -103,7 +180,11 @@ impl Process {
             self.errands.remove(&op);
             return;
         }
-        if let Some(word) = self.say(question, around) {
+        let renews = matches!(question, LeaseQuestion::Renew { .. });
+        if renews && self.shown.is_leader && !self.shown.lone {
+            return self.begin_round(question, Asker::Client { op }, around);
+        }
+        if let Some(word) = self.say(question, around.now, around) {
             self.errands.remove(&op);
             around.duties.push(Duty::Tell { op, word });
             return;
@@ -117,10 +198,11 @@ impl Process {
         }
     }
 
-    /// What this member can say by itself.
-    pub(crate) fn say(
+    /// What this member can say by itself to what was `asked` then.
+    fn say(
         &mut self,
         question: LeaseQuestion,
+        asked: u64,
         around: &mut Surroundings<'_>,
     ) -> Option<Word> {
         let reign = self.reign(around);
@@ -142,7 +224,7 @@ impl Process {
                 (id, Said::Left(left))
             }
         };
-        let word = Word { id, time: around.now, applied: self.state.applied().0, said };
+        let word = Word { id, asked, time: around.now, applied: self.state.applied().0, said };
         around.detail(|| format!("member {} says {word:?}", self.id));
         around.oracle.leases.says(&word, LEASE_EXTEND_MS);
         Some(word)
