@@ -126,7 +126,14 @@ impl Membership {
                 known.ok_or(Error::MemberNotFound)?;
                 self.check_urls(id, peer_urls)
             }
-            MemberChange::Remove { .. } => known.map(drop).ok_or(Error::MemberNotFound),
+            // Whoever let this in may not have known yet that the others had been removed.
+            MemberChange::Remove { .. } => match known {
+                None => Err(Error::MemberNotFound),
+                Some(member) if !member.is_learner && self.n_voters() == 1 => {
+                    Err(Error::MemberNotEnoughStarted)
+                }
+                Some(_) => Ok(()),
+            },
             MemberChange::Promote { .. } => match known {
                 None => Err(Error::MemberNotFound),
                 Some(member) if member.is_learner => Ok(()),
@@ -137,6 +144,10 @@ impl Membership {
 
     fn n_learners(&self) -> usize {
         self.members.values().filter(|member| member.is_learner).count()
+    }
+
+    fn n_voters(&self) -> usize {
+        self.members.len() - self.n_learners()
     }
 
     /// No two members share a URL.
