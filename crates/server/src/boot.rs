@@ -170,13 +170,13 @@ fn finish_install(
     }
     if let Some(index) = came.pop() {
         let file = home.snapshot(index);
-        *state = restore::build(&home.disk, &file, &home.member_dir, home.state)
+        *state = restore::build(&home.disk, &file, &home.member_dir, home.state, &mut Hurry)
             .map_err(|e| told(&e))?;
         restore::remove_older(&*home.disk, &home.member_dir).map_err(|e| told(&e))?;
         log::info!(logger, "applied snapshot", "snapshot-index" = index);
     }
     // Of those raft never got to hear of, the leader sends another.
-    home.remove_snapshots(u64::MAX).map_err(|e| told(&e))
+    home.remove_snapshots(u64::MAX, &mut Hurry).map_err(|e| told(&e))
 }
 
 /// Where the member of `config` lives.

@@ -26,6 +26,7 @@ use proto::etcdserverpb::ResponseHeader;
 use raft::PeerStatus;
 use state::{State, Stop};
 use storage::disk::Disk;
+use storage::pace::{self, Pace};
 
 use crate::api::port::PortWork;
 use crate::api::waiting::{Origin, PORTS_MAX};
@@ -101,9 +102,9 @@ impl Home {
     }
 
     /// Removes the snapshots up to entry `upto`: the state is past them.
-    pub(crate) fn remove_snapshots(&self, upto: u64) -> io::Result<()> {
-        let passed = self.snapshots().into_iter().filter(|index| *index <= upto);
-        passed.into_iter().try_for_each(|index| self.disk.remove(&self.snapshot(index)))
+    pub(crate) fn remove_snapshots(&self, upto: u64, pace: &mut dyn Pace) -> io::Result<()> {
+        let mut passed = self.snapshots().into_iter().filter(|index| *index <= upto);
+        passed.try_for_each(|index| pace::remove(&*self.disk, &self.snapshot(index), pace))
     }
 
     /// The file of the snapshot up to entry `index`.

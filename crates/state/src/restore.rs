@@ -30,7 +30,7 @@ use proto::prost::Message;
 use serde_json::Value;
 use storage::bolt::reader::{BoltError, Reader};
 use storage::disk::Disk;
-use storage::revlog::{self, Hurry, Mark, Meta, Revision, Revlog};
+use storage::revlog::{self, Mark, Meta, Pace, Revision, Revlog};
 
 use crate::State;
 use crate::membership::member_of;
@@ -41,6 +41,9 @@ const KEY_SIZE: usize = 17;
 const TOMBSTONE: u8 = b't';
 /// The name of the first store; those that came of snapshots have a number behind it.
 const STORE: &str = "store";
+
+/// Records written before there may be a rest.
+const RECORDS_PER_STEP: usize = 64;
 
 /// Why a snapshot's file could not be made a state of.
 #[derive(Debug)]
@@ -154,28 +157,34 @@ pub fn build(
     file: &Path,
     member_dir: &Path,
     config: Config,
+    pace: &mut dyn Pace,
 ) -> Result<State, RestoreError> {
     let newest = generations(&**disk, member_dir)?.last().map_or(0, |(number, _)| *number);
     let name = if newest == 0 { STORE.to_owned() } else { format!("{STORE}-{}", newest + 1) };
     let dir = member_dir.join(name);
     let reader = Reader::open(disk.open(file)?)?;
     let (mut log, _) = Revlog::open(Arc::clone(disk), &dir, config.store)?;
-    let head = copy_records(&reader, &mut log)?;
+    let head = copy_records(&reader, &mut log, pace)?;
     copy_tables(&reader, &mut log)?;
     let mark = mark(&reader, head)?;
-    log.checkpoint(mark).commit(&mut Hurry)?;
+    log.checkpoint(mark).commit(pace)?;
     drop(log);
     State::open(Arc::clone(disk), &dir, config).map_err(RestoreError::Store)
 }
 
 /// Returns the newest revision.
-fn copy_records(reader: &Reader, log: &mut Revlog) -> Result<i64, RestoreError> {
+fn copy_records(
+    reader: &Reader,
+    log: &mut Revlog,
+    pace: &mut dyn Pace,
+) -> Result<i64, RestoreError> {
     const BUCKET: &str = "key";
     let malformed = || RestoreError::Row { bucket: BUCKET };
     let bucket = reader.bucket(BUCKET.as_bytes())?.ok_or_else(malformed)?;
     let mut cursor = bucket.cursor()?;
     let mut last = Revision { main: 0, sub: 0 };
     let mut head = 1;
+    let mut n_records = 0_usize;
     while let Some(row) = cursor.next()? {
         let (revision, tombstone) = revision_of(row.key).ok_or_else(malformed)?;
         let value = Bytes::copy_from_slice(row.value);
@@ -195,6 +204,10 @@ fn copy_records(reader: &Reader, log: &mut Revlog) -> Result<i64, RestoreError> 
             lease: kv.lease,
         };
         log.append(&meta, &kv.key, &value)?;
+        n_records += 1;
+        if n_records.is_multiple_of(RECORDS_PER_STEP) {
+            log.write_out(pace)?;
+        }
     }
     Ok(head)
 }

@@ -7,11 +7,14 @@
 //! its end: by then little of it is left to write.
 
 use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::disk::File;
+use crate::disk::{Disk, File};
 
 /// Bytes handed to the disk at a time: a sync elsewhere waits for no more than these.
-pub(crate) const PORTION: u64 = 256 << 10;
+pub const PORTION: u64 = 256 << 10;
 
 /// Records looked at before there may be a rest.
 pub(crate) const RECORDS_PER_STEP: usize = 256;
@@ -32,6 +35,57 @@ pub struct Hurry;
 
 impl Pace for Hurry {
     fn rest(&mut self) {}
+}
+
+/// What took less is not worth falling asleep for.
+const WORK_MIN: Duration = Duration::from_micros(200);
+/// However long the disk took, the work goes on.
+const REST_MAX: Duration = Duration::from_millis(100);
+
+/// Leaves most of the time to others.
+///
+/// ```text
+/// work ≈0.2 ms │ rest, three times as long │ work │ rest …
+/// ```
+///
+/// Each bit of work is measured, whatever it waited for: a disk or a processor that is slow, or busy with
+/// other things, is left alone for longer.
+pub struct Leisure<H> {
+    /// Whether somebody waits for the work just now.
+    is_hurried: H,
+    rests: u32,
+    /// When the last rest ended.
+    since: Instant,
+}
+
+impl<H: Fn() -> bool> Leisure<H> {
+    /// Rests `rests` times as long as it works, unless `is_hurried`; a thread that rests can be unparked.
+    pub fn new(rests: u32, is_hurried: H) -> Self {
+        Self { is_hurried, rests, since: Instant::now() }
+    }
+
+    /// Work begins: what came before it was none.
+    pub fn begin(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// From now on a rest is so many times as long as the work before it.
+    pub fn set_rests(&mut self, rests: u32) {
+        self.rests = rests;
+    }
+}
+
+impl<H: Fn() -> bool> Pace for Leisure<H> {
+    fn rest(&mut self) {
+        let worked = self.since.elapsed();
+        if worked < WORK_MIN {
+            return;
+        }
+        if self.rests > 0 && !(self.is_hurried)() {
+            thread::park_timeout((worked * self.rests).min(REST_MAX));
+        }
+        self.begin();
+    }
 }
 
 /// Watches what is written to a file from one end to the other, and hands it over by portions.
@@ -65,6 +119,13 @@ impl<'a> Portions<'a> {
             self.pace.rest();
         }
     }
+}
+
+/// Removes a file that nobody reads.
+pub fn remove(disk: &dyn Disk, path: &Path, pace: &mut dyn Pace) -> io::Result<()> {
+    let file = disk.open(path)?;
+    disk.remove(path)?;
+    free(&*file, pace)
 }
 
 /// Frees the room of a file that has lost its name and its readers.

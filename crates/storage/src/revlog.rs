@@ -67,6 +67,7 @@ pub use self::collect::{Collected, DEAD_PERCENT_USUAL, Relocation, Victim};
 pub use self::error::{Fatal, OpenError};
 pub use self::record::{Meta, Place, Revision};
 pub use self::recover::{Entries, Recovered};
+use crate::pace::PORTION;
 pub use crate::pace::{Hurry, Pace};
 
 use self::checkpoint::Pending;
@@ -158,6 +159,8 @@ pub struct Revlog {
     active: Arc<Segment>,
     /// Where the next record goes.
     active_end: u64,
+    /// Up to where the active segment was handed to the disk by `write_out`.
+    written_out: u64,
     next_segment: SegmentId,
     last: Revision,
     pending: Pending,
@@ -237,8 +240,20 @@ impl Revlog {
         self.pending.full.push(full);
         self.shelf.push(self.active.id);
         self.active_end = segment::FIRST_OFFSET;
+        self.written_out = segment::FIRST_OFFSET;
         let active = Arc::clone(&self.active);
         Arc::make_mut(&mut self.segments).insert(active.id, active);
+        Ok(())
+    }
+
+    /// Has the disk begin with what was appended, so that the next checkpoint finds little left. For who
+    /// appends much at a time, and now and then has a rest.
+    pub fn write_out(&mut self, pace: &mut dyn Pace) -> Result<(), Fatal> {
+        if self.active_end - self.written_out >= PORTION {
+            self.active.write_out(self.written_out)?;
+            self.written_out = self.active_end;
+        }
+        pace.rest();
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use state::restore::{self, RestoreError};
 use state::watch::ShardId;
 
+use super::pace::Pacer;
 use crate::api::port::PortWork;
 use crate::engine::Engine;
 
@@ -17,7 +18,9 @@ pub(super) fn install(engine: &Engine, index: u64) -> Result<(), RestoreError> {
     let _turn = engine.store_turn.lock().unwrap_or_else(PoisonError::into_inner);
     let home = &engine.home;
     let file = home.snapshot(index);
-    let restored = restore::build(&home.disk, &file, &home.member_dir, home.state)?;
+    // Other processes may share the disk, and wait for it.
+    let mut pacer = Pacer::new(engine);
+    let restored = restore::build(&home.disk, &file, &home.member_dir, home.state, &mut pacer)?;
     let shards = (0..engine.ports.len()).map(|port| ShardId(port as u16));
     let lost = engine.state_mut().replace_by(restored, shards);
     for (ShardId(port), sequence, revision) in lost {
@@ -25,5 +28,5 @@ pub(super) fn install(engine: &Engine, index: u64) -> Result<(), RestoreError> {
         engine.ports[usize::from(port)].push_admitted([work]);
     }
     restore::remove_older(&*home.disk, &home.member_dir)?;
-    home.remove_snapshots(index).map_err(RestoreError::from)
+    home.remove_snapshots(index, &mut pacer).map_err(RestoreError::from)
 }

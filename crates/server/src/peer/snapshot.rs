@@ -22,6 +22,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
 use raft::{Body, Message};
 use storage::disk::{Disk, File};
+use storage::pace::{Leisure, PORTION, Pace};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -38,6 +39,10 @@ const MESSAGE_MAX: usize = 64 << 20;
 const WORD: usize = size_of::<u64>();
 /// How long a receiver may take to install nothing but what is on its way: it has only to write it.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// Pieces that wait to be written.
+const AHEAD_MAX: usize = 4;
+/// Rest for each bit of writing, in times of what it took.
+const RESTS: u32 = 3;
 /// How long a sender may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
@@ -151,7 +156,7 @@ pub(super) async fn receive(shared: &Shared, desk: &Desk, body: Incoming) -> io:
         })
         .await?
     };
-    let written = write(&mut body, &file).await;
+    let written = write(&mut body, Arc::clone(&file)).await;
     blocking(move || match written {
         Ok(()) => keep(&*disk, &*file, &partial, &name, &dir),
         Err(error) => {
@@ -164,15 +169,35 @@ pub(super) async fn receive(shared: &Shared, desk: &Desk, body: Incoming) -> io:
     Ok(message)
 }
 
-async fn write(body: &mut Pieces, file: &Arc<dyn File>) -> io::Result<()> {
-    let mut offset = 0;
-    while let Some(piece) = body.next().await? {
-        let file = Arc::clone(file);
-        let len = piece.len() as u64;
-        blocking(move || file.write_at(offset, &piece)).await?;
-        offset += len;
-    }
-    Ok(())
+/// One thread writes what comes. It rests as it must, and the sender has to wait: other processes may
+/// share the disk, and syncs of theirs would wait for a flood of writes.
+async fn write(body: &mut Pieces, file: Arc<dyn File>) -> io::Result<()> {
+    let (pieces, mut arriving) = mpsc::channel::<Bytes>(AHEAD_MAX);
+    let writer = blocking(move || {
+        let mut leisure = Leisure::new(RESTS, || false);
+        let (mut offset, mut written_out) = (0, 0);
+        while let Some(piece) = arriving.blocking_recv() {
+            leisure.begin();
+            file.write_at(offset, &piece)?;
+            offset += piece.len() as u64;
+            if offset - written_out >= PORTION {
+                file.write_out(written_out, offset - written_out)?;
+                written_out = offset;
+                leisure.rest();
+            }
+        }
+        Ok(())
+    });
+    let reader = async move {
+        while let Some(piece) = body.next().await? {
+            if pieces.send(piece).await.is_err() {
+                break; // The writer has failed, and says why.
+            }
+        }
+        Ok(())
+    };
+    let (read, written) = tokio::join!(reader, writer);
+    written.and(read)
 }
 
 fn keep(

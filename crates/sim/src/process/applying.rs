@@ -9,6 +9,7 @@ use member::roster;
 use raft::{Entry, EntryKind};
 use state::restore;
 use state::watch::{Delivery, ShardId};
+use storage::revlog::Hurry;
 
 use super::boot::remove_snapshots;
 use super::{Alive, Duty, MEMBER_DIR, Process, SHARDS, Step, Surroundings, Told, snapshot_path};
@@ -150,7 +151,7 @@ impl Process {
         if self.state.applied().0 < index {
             let file = snapshot_path(index);
             let dir = MEMBER_DIR.as_ref();
-            let restored = restore::build(&self.disk, &file, dir, self.config)?;
+            let restored = restore::build(&self.disk, &file, dir, self.config, &mut Hurry)?;
             let lost = self.state.replace_by(restored, (0..SHARDS as u16).map(ShardId));
             self.lose(lost, around);
             restore::remove_older(&*self.disk, dir)?;

@@ -201,7 +201,7 @@ fn finish_install(disk: &Arc<dyn Disk>, config: state::Config, state: &mut State
     }
     if let Some(index) = came.pop() {
         let dir = Path::new(MEMBER_DIR);
-        *state = restore::build(disk, &snapshot_path(index), dir, config)?;
+        *state = restore::build(disk, &snapshot_path(index), dir, config, &mut Hurry)?;
         restore::remove_older(&**disk, dir)?;
     }
     Ok(remove_snapshots(&**disk, u64::MAX)?)

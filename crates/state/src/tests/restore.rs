@@ -118,7 +118,7 @@ fn open(disk: &SimulatedDisk) -> Result<State, RestoreError> {
 
 fn build(disk: &SimulatedDisk) -> Result<State, RestoreError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    restore::build(&disk, Path::new(FILE), Path::new(HOME), config())
+    restore::build(&disk, Path::new(FILE), Path::new(HOME), config(), &mut Hurry)
 }
 
 #[test]

@@ -81,6 +81,7 @@ impl Revlog {
             segments: Arc::new(stock.segments),
             shelf: stock.shelf,
             active_end: active.flushed(),
+            written_out: active.flushed(),
             active,
             next_segment,
             last: last_revision(&contents),

@@ -187,6 +187,12 @@ impl Segment {
         Ok(())
     }
 
+    /// Hands over what was written since `from`, without waiting until it is durable.
+    pub(super) fn write_out(&self, from: u64) -> Result<(), Fatal> {
+        self.flush()?;
+        self.file.write_out(from, self.flushed() - from).context(&self.path)
+    }
+
     pub(super) fn sync(&self) -> Result<(), Fatal> {
         self.file.sync().context(&self.path)
     }

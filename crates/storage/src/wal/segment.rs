@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use crate::disk::{Disk, File, Lock};
-use crate::pace::{Pace, Portions};
+use crate::pace::{Leisure, Pace, Portions};
 
 /// What a segment's name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,8 +80,6 @@ static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 /// How long the thread that makes segments rests, in times of what its work took.
 const RESTS: u32 = 3;
-/// What took less is not worth falling asleep for.
-const WORK_MIN: Duration = Duration::from_micros(200);
 
 impl Workshop {
     /// A file of the right length, whose zeros are not there until they are written over.
@@ -167,25 +164,10 @@ struct Orders {
     hurry: AtomicBool,
 }
 
-/// Leaves most of the time to others, until somebody waits.
-struct Leisure<'a> {
-    orders: &'a Orders,
-    since: Instant,
-}
-
-impl Pace for Leisure<'_> {
-    fn rest(&mut self) {
-        let worked = self.since.elapsed();
-        let Orders { stop, hurry } = self.orders;
-        if worked >= WORK_MIN && !stop.load(Ordering::Relaxed) && !hurry.load(Ordering::Relaxed) {
-            thread::park_timeout(worked * RESTS);
-        }
-        self.since = Instant::now();
-    }
-}
-
 fn make(workshop: &Workshop, n: u64, give: &SyncSender<io::Result<Prepared>>, orders: &Orders) {
-    let mut leisure = Leisure { orders, since: Instant::now() };
+    let Orders { stop, hurry } = orders;
+    let is_hurried = || stop.load(Ordering::Relaxed) || hurry.load(Ordering::Relaxed);
+    let mut leisure = Leisure::new(RESTS, is_hurried);
     // One that nobody takes is left behind: it costs space until the next start, nothing else.
     let _ = give.send(workshop.prepare(n, &orders.stop, &mut leisure));
 }
