@@ -19,9 +19,24 @@ pub const PORTION: u64 = 256 << 10;
 /// Records looked at before there may be a rest.
 pub(crate) const RECORDS_PER_STEP: usize = 256;
 
+/// Numbers sorted without a rest.
+const SORTED_AT_ONCE: usize = 4096;
+
 /// Of a file that is removed, so much is freed at a time: the room of a large one can keep a disk busy
 /// that has to be told of it.
 const FREED_AT_A_TIME: u64 = 1 << 20;
+
+/// How much this thread's share of a processor shrinks: to a quarter of what it shares with one other.
+#[cfg(target_os = "linux")]
+const STEP_BACK: i32 = 5;
+
+/// Has threads that somebody waits for run before this one, from now on. Where many share a processor, each
+/// of those that take a request on would else wait for a bit of background work.
+pub fn step_back() {
+    // A system that does not let us be polite is none the worse for it. Linux knows this of each thread.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(STEP_BACK);
+}
 
 /// Who says when background work rests.
 pub trait Pace {
@@ -121,6 +136,31 @@ impl<'a> Portions<'a> {
     }
 }
 
+/// Sorts many numbers, in turns no longer than a pass over them.
+pub(crate) fn sort(numbers: &mut Vec<u32>, pace: &mut dyn Pace) {
+    const DIGIT: u32 = 8;
+    if numbers.len() <= SORTED_AT_ONCE {
+        return numbers.sort_unstable();
+    }
+    let mut sorted = vec![0; numbers.len()];
+    for shift in (0..u32::BITS).step_by(DIGIT as usize) {
+        let digit = |number: u32| (number >> shift) as usize & ((1 << DIGIT) - 1);
+        let mut places = [0_usize; 1 << DIGIT];
+        numbers.iter().for_each(|&number| places[digit(number)] += 1);
+        let mut next = 0;
+        for place in &mut places {
+            next += std::mem::replace(place, next);
+        }
+        for &number in &*numbers {
+            let place = &mut places[digit(number)];
+            sorted[*place] = number;
+            *place += 1;
+        }
+        std::mem::swap(numbers, &mut sorted);
+        pace.rest();
+    }
+}
+
 /// Removes a file that nobody reads.
 pub fn remove(disk: &dyn Disk, path: &Path, pace: &mut dyn Pace) -> io::Result<()> {
     let file = disk.open(path)?;
@@ -138,4 +178,22 @@ pub fn free(file: &dyn File, pace: &mut dyn Pace) -> io::Result<()> {
         pace.rest();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use stdx::generate::each_seed_of;
+
+    use super::*;
+
+    #[test]
+    fn what_is_sorted_in_turns_is_sorted_as_at_once() {
+        each_seed_of(20, |g| {
+            let mut numbers = g.vec(0..3 * SORTED_AT_ONCE, |g| g.number() as u32);
+            let mut at_once = numbers.clone();
+            at_once.sort_unstable();
+            sort(&mut numbers, &mut Hurry);
+            assert_eq!(numbers, at_once);
+        });
+    }
 }

@@ -53,6 +53,7 @@ pub enum Keeping {
 /// `saved` is the entry up to which the store was found: what is applied since needs a mark in the
 /// log before the store may rest on it, also if this thread begins late.
 pub(crate) fn run(engine: &Arc<Engine>, saved: u64) {
+    pace::step_back();
     let mut keeper = Keeper { engine, saved, eager: false, pacer: Pacer::new(engine) };
     let mut work = VecDeque::new();
     while engine.keeper.wait(TURN) != Waited::Closed {

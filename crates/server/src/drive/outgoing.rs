@@ -24,6 +24,7 @@ use bytes::{Bytes, BytesMut};
 use member::Event;
 use member::roster;
 use raft::{Message, NodeId};
+use storage::pace;
 use tokio::sync::mpsc;
 
 use super::snapshot::gather;
@@ -95,6 +96,7 @@ pub(super) fn make(engine: &Arc<Engine>, to: NodeId) {
     }
     let own = Arc::clone(engine);
     let run = move || {
+        pace::step_back();
         let _under_way = UnderWay::begin(&own.outgoing);
         let sent = run(&own, to, &|| message.recv_timeout(MESSAGE_WAIT).ok());
         own.outgoing.lock().remove(&to.get());

@@ -26,6 +26,7 @@ use proto::error::{Code, Status};
 use proto::prost::encoding::{self, WireType};
 use sha2::{Digest, Sha256};
 use state::{Gathered, Unwritten};
+use storage::pace;
 
 use super::chores::Answering;
 use crate::api::port::PortWork;
@@ -119,6 +120,7 @@ impl Drop for Outlet {
 }
 
 fn run(engine: &Engine, outlet: &Outlet) {
+    pace::step_back();
     let start = Instant::now();
     let Some(gathered) = gather(engine) else { return };
     let snapshot = engine.or_die("store", gathered.measure());

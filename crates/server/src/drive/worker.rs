@@ -10,6 +10,7 @@ use proto::error::{Error, Status};
 use proto::etcdserverpb::{HashKvResponse, HashResponse};
 use proto::prost::Message;
 use state::HashTurn;
+use storage::pace;
 use storage::revlog::Hurry;
 
 use super::chores::Answering;
@@ -28,6 +29,7 @@ pub enum Job {
 }
 
 pub(crate) fn run(engine: &Arc<Engine>) {
+    pace::step_back();
     let mut jobs = VecDeque::new();
     while engine.worker.wait(IDLE) != Waited::Closed {
         engine.worker.take(&mut jobs);

@@ -96,6 +96,9 @@ impl Checkpoint {
         ledger.begin(self.sequence);
         std::mem::replace(&mut self.flushed, Ok(()))?;
         let sealed = self.seal_full(pace)?;
+        for (_, dead) in &mut self.dead {
+            pace::sort(&mut dead.offsets, pace);
+        }
         self.active.sync()?;
         if self.pending.files_created {
             shared.disk.sync_dir(&shared.dir).context(&shared.dir)?;

@@ -31,7 +31,7 @@ use super::recover::{Skip, Walk};
 use super::segment::{self, Segment};
 use super::shelf::Holding;
 use super::{Collection, Revlog, Shared};
-use crate::pace::{PORTION, Pace, Portions};
+use crate::pace::{self, PORTION, Pace, Portions};
 
 /// How dead segments have to be before copying the rest is worth it, in percent of their bytes.
 pub const DEAD_PERCENT_USUAL: u64 = 50;
@@ -59,6 +59,13 @@ struct Source {
     segment: Arc<Segment>,
     /// Offsets of what is left out.
     dead: Vec<u32>,
+}
+
+impl Source {
+    fn n_alive(&self) -> usize {
+        let sealed = self.segment.sealed().expect("a victim is sealed");
+        sealed.n_records as usize - self.dead.len()
+    }
 }
 
 /// What speaks for collecting a segment, or some together.
@@ -251,10 +258,14 @@ impl Victim {
     pub fn run(self, pace: &mut dyn Pace) -> Result<Collected, Fatal> {
         let Self { shared, victims, output } = self;
         let mut copier = Copier { shared: &shared, id: output, output: None, bytes: Vec::new() };
-        let mut moves = Moves { output: Some(output), ..Moves::default() };
+        let n_alive = victims.iter().map(Source::n_alive).sum();
+        let pairs = Vec::with_capacity(n_alive);
+        let mut moves = Moves { output: Some(output), pairs, ..Moves::default() };
         for victim in &victims {
             moves.victims.push((victim.segment.id, moves.pairs.len()));
-            copier.copy(victim, &mut moves.pairs, &mut Portions::new(pace))?;
+            let mut dead = victim.dead.clone();
+            pace::sort(&mut dead, pace);
+            copier.copy(victim, Skip::new(dead), &mut moves.pairs, &mut Portions::new(pace))?;
         }
         let output = copier.output;
         if let Some(output) = &output {
@@ -280,14 +291,13 @@ impl Copier<'_> {
     fn copy(
         &mut self,
         victim: &Source,
+        dead: Skip,
         pairs: &mut Vec<(u32, u32)>,
         portions: &mut Portions<'_>,
     ) -> Result<(), Fatal> {
-        let mut dead = victim.dead.clone();
-        dead.sort_unstable();
-        let mut walk = Walk::sealed(Arc::clone(&victim.segment), Skip::new(dead));
+        let mut walk = Walk::sealed(Arc::clone(&victim.segment), dead);
         let mut records = victim.segment.window();
-        while walk.advance()? {
+        while walk.advance_seeing(&mut || portions.saw_record())? {
             let entry = walk.entry();
             let old = entry.place.offset();
             pairs.push((old, self.next_offset()));
@@ -296,7 +306,6 @@ impl Copier<'_> {
             let record = records.peek(length).context(&victim.segment.path)?;
             record::split(record, u64::from(old)).context(&victim.segment.path)?;
             self.bytes.extend_from_slice(record);
-            portions.saw_record();
             if self.bytes.len() >= COPY_SIZE {
                 self.write(portions)?;
             }

@@ -288,7 +288,13 @@ impl Walk {
     }
 
     pub(super) fn advance(&mut self) -> Result<bool, Fatal> {
+        self.advance_seeing(&mut || ())
+    }
+
+    /// Tells of every record, dead ones too.
+    pub(super) fn advance_seeing(&mut self, saw: &mut dyn FnMut()) -> Result<bool, Fatal> {
         loop {
+            saw();
             let advanced = match &mut self.reader {
                 Reader::Footer(footer) => footer.advance(),
                 Reader::Records(records) => records.advance(),

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
 use crate::disk::{Disk, File, Lock};
-use crate::pace::{Leisure, Pace, Portions};
+use crate::pace::{self, Leisure, Pace, Portions};
 
 /// What a segment's name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,9 +125,10 @@ impl Pipeline {
         let (give, ready) = mpsc::sync_channel(1);
         let orders = Arc::new(Orders::default());
         let told = Arc::clone(&orders);
-        let thread = thread::Builder::new()
-            .name("wal-prepare".to_owned())
-            .spawn(move || make(&workshop, n, &give, &told))?;
+        let thread = thread::Builder::new().name("wal-prepare".to_owned()).spawn(move || {
+            pace::step_back();
+            make(&workshop, n, &give, &told);
+        })?;
         Ok(Self { ready, orders, thread: Some(thread) })
     }
 
