@@ -13,6 +13,7 @@
 //! http [-H "name: value"] [-show name] [-any-message] METHOD PATH [BODY]
 //! http-open NAME … · receive NAME                     the same, of which the body comes line by line
 //! grpc PATH [HEX]                                     a unary call with any bytes
+//! peer METHOD PATH [BODY]                             what other members ask: see [`peer`]
 //! snapshot · metrics · restart
 //! ```
 
@@ -21,6 +22,7 @@ use prost_reflect::MethodDescriptor;
 use serde_json::{Value as Json, json};
 
 use crate::notation::{bytes_of, parse as parse_json, parse_several};
+use crate::peer::{self, Peer};
 use crate::schema;
 
 /// Repeating more often than this is a benchmark, not a conformance case.
@@ -37,6 +39,7 @@ pub(crate) enum Command {
     Http(Http),
     HttpOpen { name: String, http: Http },
     Grpc { path: String, message: Vec<u8> },
+    Peer(Peer),
     Snapshot,
     Metrics,
     Restart,
@@ -113,6 +116,7 @@ pub(crate) fn parse(line: &str) -> anyhow::Result<Command> {
             let (path, hex) = word(rest);
             Command::Grpc { path: path.to_owned(), message: from_hex(hex)? }
         }
+        "peer" => Command::Peer(peer::parse(rest)?),
         "snapshot" => Command::Snapshot,
         "metrics" => Command::Metrics,
         "restart" => Command::Restart,
@@ -137,7 +141,7 @@ fn act(verb: &str, rest: &str) -> anyhow::Result<Act> {
 }
 
 /// The first word, and what follows it.
-fn word(text: &str) -> (&str, &str) {
+pub(crate) fn word(text: &str) -> (&str, &str) {
     let text = text.trim_start();
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     (word, rest.trim_start())
@@ -169,10 +173,10 @@ fn call(rest: &str) -> anyhow::Result<(Call, Vec<Json>)> {
     Ok((call, messages.collect()))
 }
 
-type Headers = Vec<(String, String)>;
+pub(crate) type Headers = Vec<(String, String)>;
 
 /// Leading `-H "name: value"`; the value as a JSON string.
-fn options<'a>(mut rest: &'a str, flag: &str) -> anyhow::Result<(Headers, &'a str)> {
+pub(crate) fn options<'a>(mut rest: &'a str, flag: &str) -> anyhow::Result<(Headers, &'a str)> {
     let mut headers = Vec::new();
     while let Some(quoted) = rest.strip_prefix(flag).map(str::trim_start) {
         let inner = quoted.strip_prefix('"').context("a header stands in quotes")?;

@@ -108,6 +108,12 @@ impl Answer {
         Ok(std::mem::take(&mut self.pending))
     }
 
+    /// What comes of the body: all of it, or as much as there was when the server hung up.
+    pub(crate) async fn what_comes(&mut self) -> Vec<u8> {
+        while self.more().await.is_ok_and(|more| more) {}
+        std::mem::take(&mut self.pending)
+    }
+
     /// The body's next line, as soon as it is there; nothing at the end.
     pub(crate) async fn line(&mut self) -> anyhow::Result<Option<String>> {
         loop {

@@ -37,6 +37,7 @@ mod grpc;
 mod http;
 mod names;
 mod notation;
+mod peer;
 mod print;
 mod raw;
 mod replay;

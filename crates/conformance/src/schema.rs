@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use anyhow::Context;
-use prost_reflect::{DescriptorPool, MethodDescriptor};
+use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor};
 
 const FILES: &[&str] = &[
     "etcdserverpb/auth.proto",
@@ -17,6 +17,8 @@ const FILES: &[&str] = &[
     "etcdserverpb/maintenance.proto",
     "etcdserverpb/watch.proto",
     "grpc/health/v1/health.proto",
+    "leasepb/lease.proto",
+    "raftpb/raft.proto",
     "v3electionpb/v3election.proto",
     "v3lockpb/v3lock.proto",
 ];
@@ -39,6 +41,11 @@ pub(crate) fn method(name: &str) -> anyhow::Result<MethodDescriptor> {
         .flat_map(|s| s.methods().collect::<Vec<_>>())
         .find(|m| m.name() == method)
         .with_context(|| format!("there is no method {name}"))
+}
+
+/// Finds `raftpb.Message` and so on.
+pub(crate) fn message(name: &str) -> anyhow::Result<MessageDescriptor> {
+    pool().get_message_by_name(name).with_context(|| format!("there is no message {name}"))
 }
 
 /// A method's path on the wire: `/etcdserverpb.KV/Put`.

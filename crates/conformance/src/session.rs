@@ -16,7 +16,7 @@ use crate::command::{self, Act, Call, Command};
 use crate::gateway::Meaning;
 use crate::names::Names;
 use crate::server::{Program, Server};
-use crate::{grpc, print, raw, schema, snapshot};
+use crate::{grpc, peer, print, raw, schema, snapshot};
 
 /// No step of a script may take longer.
 const STEP_DEADLINE: Duration = Duration::from_secs(15);
@@ -66,13 +66,14 @@ impl Session {
             true => Carrier::Gateway(server.client),
             false => Carrier::Grpc(channel.clone()),
         };
-        let names = Names::new(
-            member_id(&channel, server.peer).await?,
-            vec![
-                (server.client.to_string(), "$client_address"),
-                (server.peer.to_string(), "$peer_address"),
-            ],
-        );
+        let (cluster, member) = ids(&channel, server.peer).await?;
+        let texts = vec![
+            (server.client.to_string(), "$client_address"),
+            (server.peer.to_string(), "$peer_address"),
+            (format!("{cluster:x}"), "$cluster.hex"),
+            (format!("{member:x}"), "$member.hex"),
+        ];
+        let names = Names::new(member, texts);
         let (streams, raw_streams, started) = Default::default();
         Ok(Session { server, channel, carrier, names, streams, raw_streams, started })
     }
@@ -122,6 +123,10 @@ impl Session {
                 Ok(vec![Line::Text(line)])
             }
             Command::Grpc { path, message } => self.grpc(path, message).await,
+            Command::Peer(peer) => {
+                let answer = peer::exchange(self.server.peer, &peer, &mut self.names).await?;
+                Ok(vec![Line::Text(answer)])
+            }
             Command::Snapshot => {
                 let line = snapshot::check(&self.carrier).await?;
                 Ok(vec![Line::Text(line)])
@@ -268,11 +273,11 @@ impl Session {
     }
 }
 
-/// Asks the server who it is, so that scripts may call it by name.
+/// Asks the server which cluster and who it is, so that scripts may call them by name.
 ///
 /// Another process may have been quicker to take the port. Then the answer comes from a stranger,
 /// who does not know our peer address.
-async fn member_id(channel: &Channel, peer: SocketAddr) -> anyhow::Result<u64> {
+async fn ids(channel: &Channel, peer: SocketAddr) -> anyhow::Result<(u64, u64)> {
     let method = schema::method("Cluster.MemberList")?;
     let call = Call { method, metadata: Vec::new(), request: json!({}) };
     let answers = Carrier::Grpc(channel.clone()).call(call).await?;
@@ -285,7 +290,11 @@ async fn member_id(channel: &Channel, peer: SocketAddr) -> anyhow::Result<u64> {
         member.get_field_by_name("ID")?.as_u64()
     };
     let mut members = members.as_list().unwrap_or_default().iter().filter_map(|m| m.as_message());
-    members.find_map(ours).context("a stranger answered")
+    let member = members.find_map(ours).context("a stranger answered")?;
+    let header = list.get_field_by_name("header").context("an answer has a header")?;
+    let header = header.as_message().context("a header is a message")?;
+    let cluster = header.get_field_by_name("cluster_id").and_then(|id| id.as_u64());
+    Ok((cluster.context("a header names the cluster")?, member))
 }
 
 fn header_revision(response: &DynamicMessage) -> i64 {

@@ -24,6 +24,7 @@ pub struct Malformed;
 /// How a leader says that it asked for this election.
 const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
 const ENTRIES: u32 = 7;
+const COMMIT: u32 = 8;
 const ENTRY_TYPE: u32 = 1;
 const ENTRY_TERM: u32 = 2;
 const ENTRY_INDEX: u32 = 3;
@@ -36,11 +37,17 @@ pub fn encoded_len(message: &Message) -> usize {
 
 /// Appends the message.
 pub fn encode(message: &Message, out: &mut BytesMut) {
-    head(message).encode(out).expect("a buffer that grows");
+    let mut head = head(message);
+    // The fields go by their numbers, as etcd's do: of an append this one comes after the entries.
+    let commit = if let Body::Append { .. } = message.body { head.commit.take() } else { None };
+    head.encode(out).expect("a buffer that grows");
     for entry in entries(message) {
         encoding::encode_key(ENTRIES, WireType::LengthDelimited, out);
         encoding::encode_varint(entry_len(&entry) as u64, out);
         encode_parts(&entry, out);
+    }
+    if let Some(commit) = commit {
+        encoding::uint64::encode(COMMIT, &commit, out);
     }
 }
 
@@ -103,12 +110,19 @@ fn varint_len(value: u64) -> usize {
     1 + encoding::encoded_len_varint(value)
 }
 
+/// Zeros are left out, as etcd 3.7 does.
+fn numbers(entry: &Parts<'_>) -> impl Iterator<Item = (u32, u64)> {
+    let numbers =
+        [(ENTRY_TYPE, entry.kind.number()), (ENTRY_TERM, entry.term), (ENTRY_INDEX, entry.index)];
+    numbers.into_iter().filter(|(_, number)| *number != 0)
+}
+
 fn entry_len(entry: &Parts<'_>) -> usize {
     let data = match entry.data.len() {
         0 => 0,
         len => varint_len(len as u64) + len,
     };
-    varint_len(entry.kind.number()) + varint_len(entry.term) + varint_len(entry.index) + data
+    numbers(entry).map(|(_, number)| varint_len(number)).sum::<usize>() + data
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "maps over an iterator of values")]
@@ -118,9 +132,9 @@ fn field_len(entry: Parts<'_>) -> usize {
 }
 
 fn encode_parts(entry: &Parts<'_>, out: &mut BytesMut) {
-    encoding::uint64::encode(ENTRY_TYPE, &entry.kind.number(), out);
-    encoding::uint64::encode(ENTRY_TERM, &entry.term, out);
-    encoding::uint64::encode(ENTRY_INDEX, &entry.index, out);
+    for (tag, number) in numbers(entry) {
+        encoding::uint64::encode(tag, &number, out);
+    }
     if !entry.data.is_empty() {
         encoding::encode_key(ENTRY_DATA, WireType::LengthDelimited, out);
         encoding::encode_varint(entry.data.len() as u64, out);
@@ -134,7 +148,7 @@ fn head(message: &Message) -> raftpb::Message {
     let mut out = raftpb::Message {
         to: Some(to.get()),
         from: Some(from.get()),
-        term: Some(term.0),
+        term: Some(term.0).filter(|term| *term != 0), // Proposals have none.
         ..raftpb::Message::default()
     };
     let kind = match body {
@@ -234,7 +248,11 @@ pub fn conf_state_of(conf_state: &ConfState) -> raftpb::ConfState {
 
 /// Reads a message; the entries' data stays where it is.
 pub fn decode(bytes: Bytes) -> Result<Message, Malformed> {
-    let m = raftpb::Message::decode(bytes).map_err(|_| Malformed)?;
+    from_wire(raftpb::Message::decode(bytes).map_err(|_| Malformed)?)
+}
+
+/// What a `raftpb.Message` says.
+pub fn from_wire(m: raftpb::Message) -> Result<Message, Malformed> {
     let from = NodeId::new(m.from()).ok_or(Malformed)?;
     let to = NodeId::new(m.to()).ok_or(Malformed)?;
     let term = Term(m.term());

@@ -11,12 +11,7 @@ use crate::conf_change::MembershipChange;
 
 /// The member as conf changes carry it.
 pub fn encode(member: &Member) -> Bytes {
-    json_of(member).to_string().into()
-}
-
-/// The member as JSON, as conf changes and `/members` have it.
-pub fn json_of(member: &Member) -> Value {
-    Value::Object(object(member))
+    Value::Object(object(member)).to_string().into()
 }
 
 fn object(member: &Member) -> Map<String, Value> {

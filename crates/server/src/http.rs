@@ -43,8 +43,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub use access::Access;
-pub(crate) use answer::Content;
+pub(crate) use answer::{Answer, Content, error, not_found, redirect, whole};
 pub use member::Member;
+pub(crate) use router::tidy;
 pub use service::{Alarm, Progress, RaftStatus, Service, Stream, Vitals};
 
 use crate::log::Logger;

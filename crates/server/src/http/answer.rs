@@ -32,7 +32,7 @@ pub(crate) enum Content {
     },
 }
 
-pub(super) type Answer = Response<Content>;
+pub(crate) type Answer = Response<Content>;
 
 impl Body for Content {
     type Data = Bytes;
@@ -77,7 +77,7 @@ impl Body for Content {
     }
 }
 
-pub(super) fn whole(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(crate) fn whole(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Content::Whole(body.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -97,11 +97,11 @@ pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
 }
 
 /// An error as Go's server says it: with a line's end.
-pub(super) fn error(status: StatusCode, what: &str) -> Answer {
+pub(crate) fn error(status: StatusCode, what: &str) -> Answer {
     text(status, format!("{what}\n"))
 }
 
-pub(super) fn not_found() -> Answer {
+pub(crate) fn not_found() -> Answer {
     error(StatusCode::NOT_FOUND, "404 page not found")
 }
 
@@ -112,7 +112,7 @@ pub(super) fn get_only() -> Answer {
 }
 
 /// Sends the client to the tidy form of the path it asked for.
-pub(super) fn redirect(method: &Method, to: &str) -> Answer {
+pub(crate) fn redirect(method: &Method, to: &str) -> Answer {
     let Ok(location) = HeaderValue::from_str(to) else { return not_found() };
     let mut answer = if matches!(*method, Method::GET | Method::HEAD) {
         let shown = to.replace('&', "&amp;").replace('"', "&#34;");

@@ -123,7 +123,7 @@ fn get(request: &Request<Incoming>, page: impl FnOnce() -> Answer) -> Answer {
 }
 
 /// The path, or where to find its tidy form.
-fn tidy(request: &Request<Incoming>) -> Result<Cow<'_, str>, String> {
+pub(crate) fn tidy(request: &Request<Incoming>) -> Result<Cow<'_, str>, String> {
     let said = request.uri().path();
     let path = match said.strip_prefix("/v3beta/") {
         Some(rest) => Cow::Owned(format!("/v3/{rest}")),

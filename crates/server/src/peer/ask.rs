@@ -70,30 +70,29 @@ fn members(body: &[u8]) -> Option<Vec<Member>> {
 }
 
 /// Sees now and then how long the way to a member takes, for ever.
-pub(super) async fn probe(shared: Arc<Shared>, remote: Arc<Remote>) {
-    let mut connection = None;
+pub(super) async fn probe(remote: Arc<Remote>) {
+    let mut connection: Option<Connection> = None;
     loop {
         let started = Instant::now();
-        let probed = timeout(QUESTION_MAX, probe_once(&shared, &remote, &mut connection)).await;
+        let probed = timeout(QUESTION_MAX, probe_once(&remote, &mut connection)).await;
         match probed {
             Ok(Ok(())) => remote.numbers.round_trip.observe(started.elapsed()),
-            Ok(Err(_)) | Err(_) => connection = None,
+            Ok(Err(_)) | Err(_) => {
+                if let Some(broken) = connection.take() {
+                    remote.blame(&broken.url);
+                }
+            }
         }
         sleep(PROBE_INTERVAL).await;
     }
 }
 
-async fn probe_once(
-    shared: &Shared,
-    remote: &Remote,
-    connection: &mut Option<Connection>,
-) -> io::Result<()> {
+async fn probe_once(remote: &Remote, connection: &mut Option<Connection>) -> io::Result<()> {
     if !connection.as_ref().is_some_and(Connection::is_open) {
-        *connection = Some(Connection::open(&remote.url()).await?);
+        *connection = Some(Connection::reach(remote).await?);
     }
     let connection = connection.as_mut().expect("just opened");
-    let request = head::introduce(Request::get("/raft/probing"), &shared.config);
-    connection.ask(request, Bytes::new()).await.map(drop)
+    connection.ask(Request::get("/raft/probing"), Bytes::new()).await.map(drop)
 }
 
 impl Peers {
@@ -200,6 +199,7 @@ impl Peers {
             if let Ok(Ok((status, answer))) = timeout(QUESTION_MAX, asked).await {
                 return Ok((status, answer.into_body()));
             }
+            remote.blame(&url);
         }
         Err(Error::NoLeader)
     }

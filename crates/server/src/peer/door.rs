@@ -10,32 +10,34 @@
 //! | `POST /members/promote/<id>`, `/leases`, `/leases/internal` | what only the leader does |
 
 use std::convert::Infallible;
-use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use proto::error::{Code, Error, Status};
-use proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, Member};
+use proto::etcdserverpb::{
+    LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveResponse, ResponseHeader,
+};
 use proto::leasepb::{LeaseInternalRequest, LeaseInternalResponse};
 use proto::prost::Message as Protobuf;
-use raft::{Body, Message};
-use serde_json::{Value, json};
+use proto::raftpb;
+use raft::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::frame::{FRAME_MAX, Kind};
+use super::page::{self, PROMOTE, Page};
 use super::snapshot::{self, Desk};
 use super::{Shared, ask, head, stranger, stream, word};
-use crate::http::Content;
+use crate::http::{Answer, Content, error, not_found, redirect, tidy, whole};
 use crate::listen::{Accepted, Listener};
 use crate::log::{self, Value as LogValue};
 use crate::version;
@@ -44,8 +46,10 @@ use crate::version;
 const QUESTION_MAX: usize = 64 * 1024;
 /// How long to hold back after the system refused a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-type Answer = Response<Content>;
+/// How long who asks of a lease waits for a leader that has yet to apply what others may know.
+const LEASE_WAIT: Duration = Duration::from_secs(1);
+const LEASE_WAITED: &str = "waiting for node to catch up its applied index has timed out";
+const NOT_PRIMARY: &str = "not a primary lessor";
 
 /// What all connections of the port share.
 struct Door {
@@ -83,95 +87,98 @@ where
         let door = Arc::clone(&door);
         async move { Ok::<_, Infallible>(door.answer(request).await) }
     });
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+    let mut builder = http1::Builder::new();
+    let connection =
+        builder.title_case_headers(true).serve_connection(TokioIo::new(stream), answer);
     // How a connection ends is between the remote and the network.
     drop(pin!(connection).await);
 }
 
 impl Door {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
-        let mut answer = self.route(request).await;
+        let path = match tidy(&request) {
+            Ok(path) => path.into_owned(),
+            Err(elsewhere) => return redirect(request.method(), &elsewhere),
+        };
+        let Some(page) = Page::at(&path) else { return nowhere(&path, &request) };
+        if let Some(refusal) = page.refuses(request.method()) {
+            return refusal;
+        }
+        let answer = self.open(page, &path, request).await;
+        if page.names_cluster() { self.signed(answer) } else { answer }
+    }
+
+    /// Says which cluster this is.
+    fn signed(&self, mut answer: Answer) -> Answer {
         let cluster_id = head::hex(self.shared.config.cluster_id);
         answer.headers_mut().insert(head::CLUSTER_ID, head::value(&cluster_id));
         answer
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Answer {
-        let path = request.uri().path().to_owned();
-        let method = request.method().clone();
-        match (&method, path.as_str()) {
-            (&Method::POST, "/raft") => self.post(request).await,
-            (&Method::POST, "/raft/snapshot") => self.snapshot(request).await,
-            (_, "/raft/probing") => probing(),
-            (&Method::GET, "/members") => json_answer(&members_json(&self.members())),
-            (&Method::GET, "/members/hashkv") => self.hash_kv(request).await,
-            (&Method::POST, "/leases") => self.renew(request).await,
-            (&Method::POST, "/leases/internal") => self.time_to_live(request).await,
-            (&Method::GET, "/version") => json_answer(&self.version()),
-            (&Method::GET, "/downgrade/enabled") => {
-                plain(StatusCode::OK, self.shared.host.downgrade_enabled().to_string())
-            }
-            (_, path) => {
-                if let Some(id) = path.strip_prefix("/members/promote/") {
-                    return self.promote(&request, id).await;
-                }
-                match stream_of(path) {
-                    Some((kind, from)) if method == Method::GET => {
-                        self.stream(request.headers(), kind, from)
-                    }
-                    Some(_) => refuse(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
-                    None => refuse(StatusCode::NOT_FOUND, "404 page not found"),
-                }
+    async fn open(&self, page: Page, path: &str, request: Request<Incoming>) -> Answer {
+        let host = &self.shared.host;
+        match page {
+            Page::Message => self.post(request).await,
+            Page::Snapshot => self.snapshot(request).await,
+            Page::Stream => self.stream(request.headers(), path),
+            Page::Probing => page::probing(log::rfc3339(SystemTime::now())),
+            Page::Members => page::members(&host.members()),
+            Page::Promote => self.promote(&request, path).await,
+            Page::HashKv => self.hash_kv(request).await,
+            Page::Renew => self.renew(request).await,
+            Page::TimeToLive => self.time_to_live(request).await,
+            Page::Version => page::version(host.cluster_version().as_deref()),
+            Page::Downgrade => {
+                whole(StatusCode::OK, "text/plain", host.downgrade_enabled().to_string())
             }
         }
     }
 
-    fn members(&self) -> Vec<Member> {
-        self.shared.host.members()
-    }
-
-    fn version(&self) -> Value {
-        let decided = self.shared.host.cluster_version();
-        json!({
-            "etcdserver": version::ETCD,
-            "etcdcluster": decided.as_deref().unwrap_or("not_decided"),
-            "storage": if decided.is_some() { version::STORAGE } else { "unknown" },
-        })
-    }
-
-    /// Why the sender is not listened to, if it is not.
-    fn check(&self, headers: &HeaderMap, gone: StatusCode) -> Option<Answer> {
+    /// Why what is posted is not listened to, if it is not. etcd tells a removed member only on
+    /// streams; whoever posts need not wait for that.
+    fn check(&self, headers: &HeaderMap) -> Option<Answer> {
         if let Err(mismatch) = head::check(headers, self.shared.config.cluster_id) {
-            return Some(refuse(StatusCode::PRECONDITION_FAILED, mismatch.text()));
+            return Some(error(StatusCode::PRECONDITION_FAILED, mismatch.text()));
         }
         let from = head::id(headers, &head::SERVER_FROM);
         let is_removed = from.is_some_and(|from| self.shared.host.is_removed(from));
         let text = "the member has been permanently removed from the cluster";
-        is_removed.then(|| refuse(gone, text))
+        is_removed.then(|| error(StatusCode::FORBIDDEN, text))
     }
 
     /// Says the version whatever the answer: etcd's members look at it before the status, and one
     /// that is not told would never learn that it was removed.
-    fn stream(&self, headers: &HeaderMap, kind: Kind, from: u64) -> Answer {
-        let mut answer = self.stream_or_refusal(headers, kind, from);
+    fn stream(&self, headers: &HeaderMap, path: &str) -> Answer {
+        let mut answer = match self.admitted(headers, path) {
+            Ok((kind, from)) => self.feed(headers, kind, from),
+            Err((status, why)) => error(status, why),
+        };
         answer.headers_mut().insert(head::SERVER_VERSION, head::value(version::ETCD));
         answer
     }
 
-    fn stream_or_refusal(&self, headers: &HeaderMap, kind: Kind, from: u64) -> Answer {
-        if let Some(answer) = self.check(headers, StatusCode::GONE) {
-            return answer;
-        }
+    fn admitted(
+        &self,
+        headers: &HeaderMap,
+        path: &str,
+    ) -> Result<(Kind, u64), (StatusCode, &'static str)> {
+        head::check(headers, self.shared.config.cluster_id)
+            .map_err(|mismatch| (StatusCode::PRECONDITION_FAILED, mismatch.text()))?;
+        let (kind, from) = page::stream_of(path).map_err(|why| (StatusCode::NOT_FOUND, why))?;
         if self.shared.host.is_removed(from) {
-            return refuse(StatusCode::GONE, "removed member");
+            return Err((StatusCode::GONE, "removed member"));
         }
+        Ok((kind, from))
+    }
+
+    fn feed(&self, headers: &HeaderMap, kind: Kind, from: u64) -> Answer {
         let Some(remote) = self.shared.remote(from) else {
             stranger::learn(&self.shared, headers);
-            return refuse(StatusCode::NOT_FOUND, "error sender not found");
+            return error(StatusCode::NOT_FOUND, "error sender not found");
         };
         let own = head::hex(self.shared.config.member_id);
         if head::text(headers, &head::RAFT_TO) != Some(own.as_str()) {
-            return refuse(StatusCode::PRECONDITION_FAILED, "to field mismatch");
+            return error(StatusCode::PRECONDITION_FAILED, "to field mismatch");
         }
         log::info!(
             self.shared.config.logger,
@@ -185,31 +192,35 @@ impl Door {
     }
 
     async fn post(&self, request: Request<Incoming>) -> Answer {
-        if let Some(answer) = self.check(request.headers(), StatusCode::FORBIDDEN) {
+        if let Some(answer) = self.check(request.headers()) {
             return answer;
         }
         stranger::learn(&self.shared, request.headers());
-        let Some(body) = whole(request, FRAME_MAX as usize).await else {
-            return refuse(StatusCode::BAD_REQUEST, "error reading raft message");
+        let Ok(body) = read(request, FRAME_MAX as usize).await else {
+            return error(StatusCode::BAD_REQUEST, "error reading raft message");
         };
-        match member::message::decode(body) {
-            Ok(message) if message.to.get() != self.shared.config.member_id => {
-                refuse(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message")
-            }
+        let Ok(said) = raftpb::Message::decode(body) else {
+            return error(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
+        };
+        if said.to() != self.shared.config.member_id {
+            return error(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message");
+        }
+        match member::message::from_wire(said) {
             // Without its file a snapshot means nothing.
-            Ok(Message { body: Body::Snapshot(_), .. }) => {
-                refuse(StatusCode::BAD_REQUEST, "wrong raft message type")
+            Ok(message) if matches!(message.body, Body::Snapshot(_)) => {
+                error(StatusCode::BAD_REQUEST, "wrong raft message type")
             }
             Ok(message) => {
                 self.shared.host.receive(&mut vec![message]);
                 nothing()
             }
-            Err(_) => refuse(StatusCode::BAD_REQUEST, "error unmarshalling raft message"),
+            // It came to the right place, where it means nothing.
+            Err(_) => nothing(),
         }
     }
 
     async fn snapshot(&self, request: Request<Incoming>) -> Answer {
-        if let Some(answer) = self.check(request.headers(), StatusCode::FORBIDDEN) {
+        if let Some(answer) = self.check(request.headers()) {
             return answer;
         }
         stranger::learn(&self.shared, request.headers());
@@ -218,15 +229,10 @@ impl Door {
                 self.shared.host.receive(&mut vec![message]);
                 nothing()
             }
-            Err(error) => {
-                let logger = &self.shared.config.logger;
-                log::warn!(logger, "failed to receive a snapshot", "error" = &error.to_string());
-                let status = if error.kind() == ErrorKind::InvalidData {
-                    StatusCode::BAD_REQUEST
-                } else {
-                    StatusCode::INTERNAL_SERVER_ERROR
-                };
-                refuse(status, &error.to_string())
+            Err(refusal) => {
+                let (logger, text) = (&self.shared.config.logger, refusal.to_string());
+                log::warn!(logger, "failed to receive a snapshot", "error" = &text);
+                error(refusal.status(), &text)
             }
         }
     }
@@ -234,131 +240,121 @@ impl Door {
     async fn hash_kv(&self, request: Request<Incoming>) -> Answer {
         if let Err(mismatch) = head::check_cluster(request.headers(), self.shared.config.cluster_id)
         {
-            return refuse(StatusCode::PRECONDITION_FAILED, mismatch.text());
+            return error(StatusCode::PRECONDITION_FAILED, mismatch.text());
         }
-        let body = whole(request, QUESTION_MAX).await;
-        let asked = body.and_then(|body| serde_json::from_slice::<Value>(&body).ok());
-        let Some(asked) = asked else {
-            return refuse(StatusCode::BAD_REQUEST, "error unmarshalling request");
+        let Ok(body) = read(request, QUESTION_MAX).await else {
+            return error(StatusCode::BAD_REQUEST, "error reading body");
         };
-        let revision = asked["revision"].as_i64().unwrap_or_default();
+        let Some(revision) = page::revision_asked(&body) else {
+            return error(StatusCode::BAD_REQUEST, "error unmarshalling request");
+        };
         match self.shared.host.hash_kv(revision).await {
-            Ok(answer) => json_answer(&json!({
-                "header": answer.header.map(|header| json!({
-                    "cluster_id": header.cluster_id,
-                    "member_id": header.member_id,
-                    "revision": header.revision,
-                    "raft_term": header.raft_term,
-                })),
-                "hash": answer.hash,
-                "compact_revision": answer.compact_revision,
-                "hash_revision": answer.hash_revision,
-            })),
-            Err(error) => refuse(StatusCode::BAD_REQUEST, word::said(error)),
+            Ok(hash) => self.signed(page::hashed(&hash)),
+            Err(refused) => error(StatusCode::BAD_REQUEST, word::said(refused)),
         }
     }
 
-    async fn promote(&self, request: &Request<Incoming>, id: &str) -> Answer {
-        if request.method() != Method::POST {
-            return refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-        }
-        let Ok(id) = id.parse() else {
-            return refuse(StatusCode::NOT_FOUND, &format!("member {id} not found in cluster"));
+    async fn promote(&self, request: &Request<Incoming>, path: &str) -> Answer {
+        let said = path.strip_prefix(PROMOTE).unwrap_or_default();
+        let Some(id) = head::number(said, 10) else {
+            return error(StatusCode::NOT_FOUND, &format!("member {said} not found in cluster"));
         };
         match self.shared.host.promote(id, ask::token(request.headers())).await {
-            Ok(members) => json_answer(&members_json(&members)),
-            Err(error @ Error::MemberNotFound) => refuse(StatusCode::NOT_FOUND, word::said(error)),
-            Err(error @ (Error::MemberNotLearner | Error::LearnerNotReady)) => {
-                refuse(StatusCode::PRECONDITION_FAILED, word::said(error))
-            }
-            Err(error) => refuse(status_of(error), word::said(error)),
+            Ok(members) => page::members(&members),
+            Err(refused) => error(status_of(refused), word::said(refused)),
         }
     }
 
     async fn renew(&self, request: Request<Incoming>) -> Answer {
-        let body = whole(request, QUESTION_MAX).await;
-        let Some(Ok(LeaseKeepAliveRequest { id })) = body.map(LeaseKeepAliveRequest::decode) else {
-            return refuse(StatusCode::BAD_REQUEST, "error unmarshalling request");
+        let id = match question(request).await {
+            Ok(LeaseKeepAliveRequest { id }) => id,
+            Err(refusal) => return refusal,
         };
-        match self.shared.host.renew(id).await {
-            Ok(0) => refuse(StatusCode::NOT_FOUND, word::said(Error::LeaseNotFound)),
-            Ok(ttl) => protobuf(&LeaseKeepAliveResponse { header: None, id, ttl }),
-            Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, word::said(error)),
+        match timeout(LEASE_WAIT, self.shared.host.renew(id)).await {
+            Ok(Ok(0)) => error(StatusCode::NOT_FOUND, word::said(Error::LeaseNotFound)),
+            Ok(Ok(ttl)) => page::protobuf(&LeaseKeepAliveResponse { header: None, id, ttl }),
+            Ok(Err(refused)) => lease_refused(refused, StatusCode::BAD_REQUEST),
+            Err(_) => error(StatusCode::REQUEST_TIMEOUT, LEASE_WAITED),
         }
     }
 
     async fn time_to_live(&self, request: Request<Incoming>) -> Answer {
-        let body = whole(request, QUESTION_MAX).await;
-        let asked = body.and_then(|body| LeaseInternalRequest::decode(body).ok());
-        let Some(asked) = asked.and_then(|asked| asked.lease_time_to_live_request) else {
-            return refuse(StatusCode::BAD_REQUEST, "error unmarshalling request");
+        let asked = match question(request).await {
+            Ok(LeaseInternalRequest { lease_time_to_live_request: Some(asked) }) => asked,
+            Ok(_) => return error(StatusCode::BAD_REQUEST, "error unmarshalling request"),
+            Err(refusal) => return refusal,
         };
-        match self.shared.host.time_to_live(asked).await {
-            Ok(answer) if answer.ttl < 0 && answer.granted_ttl == 0 => {
-                refuse(StatusCode::NOT_FOUND, word::said(Error::LeaseNotFound))
+        match timeout(LEASE_WAIT, self.shared.host.time_to_live(asked)).await {
+            Ok(Ok(known)) if known.ttl < 0 && known.granted_ttl == 0 => {
+                error(StatusCode::NOT_FOUND, word::said(Error::LeaseNotFound))
             }
-            Ok(answer) => {
-                protobuf(&LeaseInternalResponse { lease_time_to_live_response: Some(answer) })
+            Ok(Ok(known)) => {
+                let header = Some(ResponseHeader::default());
+                let known = Some(LeaseTimeToLiveResponse { header, ..known });
+                page::protobuf(&LeaseInternalResponse { lease_time_to_live_response: known })
             }
-            Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, word::said(error)),
+            Ok(Err(refused)) => lease_refused(refused, StatusCode::INTERNAL_SERVER_ERROR),
+            Err(_) => error(StatusCode::REQUEST_TIMEOUT, LEASE_WAITED),
         }
     }
 }
 
-fn status_of(error: Error) -> StatusCode {
-    let status: Status = error.into();
+/// Where there is nothing, or only almost.
+fn nowhere(path: &str, request: &Request<Incoming>) -> Answer {
+    if !Page::lacks_slash(path) {
+        return not_found();
+    }
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    redirect(request.method(), &format!("{path}/{query}"))
+}
+
+/// Whoever asked is to ask again, here or elsewhere.
+fn lease_refused(refused: Error, status: StatusCode) -> Answer {
+    if matches!(refused, Error::Timeout | Error::TimeoutWaitAppliedIndex) {
+        return error(StatusCode::REQUEST_TIMEOUT, LEASE_WAITED);
+    }
+    let text = if refused == Error::NotLeader { NOT_PRIMARY } else { word::said(refused) };
+    error(status, text)
+}
+
+fn status_of(refused: Error) -> StatusCode {
+    if refused == Error::MemberNotFound {
+        return StatusCode::NOT_FOUND;
+    }
+    if matches!(refused, Error::MemberNotLearner | Error::LearnerNotReady) {
+        return StatusCode::PRECONDITION_FAILED;
+    }
+    let status: Status = refused.into();
     let code = if status.code == Code::Unknown { Code::Internal } else { status.code };
     StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// Which stream a path asks for, and who asks.
-fn stream_of(path: &str) -> Option<(Kind, u64)> {
-    let (kind, from) = path.strip_prefix("/raft/stream/")?.split_once('/')?;
-    let kind = Kind::ALL.into_iter().find(|known| known.path() == kind)?;
-    Some((kind, u64::from_str_radix(from, 16).ok()?))
+/// Why a body could not be read.
+enum Unread {
+    TooLong,
+    Broken,
 }
 
-/// The members as `/members` shows them.
-fn members_json(members: &[Member]) -> Value {
-    Value::Array(members.iter().map(member::roster::json_of).collect())
-}
-
-fn probing() -> Answer {
-    let now = crate::log::rfc3339(SystemTime::now());
-    json_answer(&json!({ "OK": true, "Now": now }))
-}
-
-async fn whole(request: Request<Incoming>, size_max: usize) -> Option<Bytes> {
+async fn read(request: Request<Incoming>, size_max: usize) -> Result<Bytes, Unread> {
     let body = Limited::new(request.into_body(), size_max).collect().await;
-    body.ok().map(http_body_util::Collected::to_bytes)
+    let unread = |error: Box<dyn std::error::Error + Send + Sync>| {
+        if error.is::<LengthLimitError>() { Unread::TooLong } else { Unread::Broken }
+    };
+    Ok(body.map_err(unread)?.to_bytes())
+}
+
+/// What is asked of a lease.
+async fn question<M: Protobuf + Default>(request: Request<Incoming>) -> Result<M, Answer> {
+    match read(request, QUESTION_MAX).await {
+        Ok(body) => M::decode(body)
+            .map_err(|_| error(StatusCode::BAD_REQUEST, "error unmarshalling request")),
+        Err(Unread::TooLong) => Err(page::too_large()),
+        Err(Unread::Broken) => Err(error(StatusCode::BAD_REQUEST, "error reading body")),
+    }
 }
 
 fn nothing() -> Answer {
     let mut answer = Response::new(Content::Whole(Bytes::new()));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer
-}
-
-fn with_type(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Content::Whole(body.into()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, head::value(kind));
-    answer
-}
-
-fn plain(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-    with_type(status, "text/plain; charset=utf-8", body)
-}
-
-/// An error as Go's server says it: with a line's end.
-fn refuse(status: StatusCode, what: &str) -> Answer {
-    plain(status, format!("{what}\n"))
-}
-
-fn json_answer(value: &Value) -> Answer {
-    with_type(StatusCode::OK, "application/json", format!("{value}\n"))
-}
-
-fn protobuf(message: &impl Protobuf) -> Answer {
-    with_type(StatusCode::OK, "application/protobuf", message.encode_to_vec())
 }

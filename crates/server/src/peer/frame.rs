@@ -437,7 +437,10 @@ mod tests {
 
         let (mut encoder, mut bytes) = (Encoder::new(Kind::Append), BytesMut::new());
         messages.iter().for_each(|message| encoder.encode(message, &mut bytes));
-        assert_eq!(decoded(Kind::Append, &bytes), messages, "and said again");
+        let recorded = recorded("msgapp");
+        let (said, links) = recorded.split_at(bytes.len());
+        assert_eq!(bytes, said, "and said in the same bytes");
+        assert!(links.iter().all(|kind| *kind == LINK), "{links:?}");
     }
 
     #[test]

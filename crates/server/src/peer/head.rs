@@ -78,7 +78,13 @@ fn parse(text: &str) -> (u64, u64) {
 }
 
 pub(super) fn id(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
-    u64::from_str_radix(text(headers, name)?, 16).ok()
+    number(text(headers, name)?, 16)
+}
+
+/// Nothing but digits, as Go has it.
+pub(super) fn number(text: &str, radix: u32) -> Option<u64> {
+    let is_plain = text.chars().all(|c| c.is_digit(radix));
+    u64::from_str_radix(text, radix).ok().filter(|_| is_plain)
 }
 
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

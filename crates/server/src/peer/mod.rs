@@ -17,6 +17,7 @@
 //! | [`stranger`] | senders we do not know yet |
 //! | [`stream`], [`post`], [`snapshot`] | the three ways |
 //! | [`door`] | what other members ask for, and are answered |
+//! | [`page`] | which paths there are, and how answers look |
 //! | [`ask`] | what we ask them |
 //! | [`word`] | how errors are told |
 //!
@@ -34,6 +35,7 @@ mod dial;
 mod door;
 mod frame;
 mod head;
+mod page;
 mod post;
 mod remote;
 mod snapshot;
@@ -263,7 +265,7 @@ impl Peers {
             let work = post::work(Arc::clone(shared), Arc::clone(&remote));
             tasks.push(self.handle.spawn(work).abort_handle());
         }
-        let probe = ask::probe(Arc::clone(shared), Arc::clone(&remote));
+        let probe = ask::probe(Arc::clone(&remote));
         tasks.push(self.handle.spawn(probe).abort_handle());
         Known { remote, tasks }
     }

@@ -22,7 +22,7 @@ const POST_MAX: Duration = Duration::from_secs(3);
 
 /// Posts what waits, for ever.
 pub(super) async fn work(shared: Arc<Shared>, remote: Arc<Remote>) {
-    let mut connection = None;
+    let mut connection: Option<Connection> = None;
     loop {
         let Some(message) = remote.posts.pop() else {
             remote.posts.arrived().await;
@@ -39,8 +39,9 @@ pub(super) async fn work(shared: Arc<Shared>, remote: Arc<Remote>) {
                 shared.host.unreachable(remote.id);
             }
             Ok(Err(_)) | Err(_) => {
-                connection = None;
-                remote.blame();
+                if let Some(broken) = connection.take() {
+                    remote.blame(&broken.url);
+                }
                 remote.numbers.sent_failures.inc();
                 shared.host.unreachable(remote.id);
             }
@@ -55,7 +56,7 @@ async fn post(
     message: &Message,
 ) -> io::Result<StatusCode> {
     if !connection.as_ref().is_some_and(Connection::is_open) {
-        *connection = Some(Connection::open(&remote.url()).await?);
+        *connection = Some(Connection::reach(remote).await?);
     }
     let connection = connection.as_mut().expect("just opened");
     let body = encoded(message);

@@ -123,19 +123,21 @@ impl Remote {
         *self.urls.lock().unwrap_or_else(PoisonError::into_inner) = urls;
     }
 
-    /// The URL to try now; after a failure, [`Remote::blame`] it.
-    pub(super) fn url(&self) -> String {
+    /// Where the member is to be found, in the order in which to try: first where it was last.
+    pub(super) fn urls(&self) -> Vec<String> {
+        let mut urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let first = self.pick.load(Ordering::Relaxed) % urls.len().max(1);
+        urls.rotate_left(first);
+        urls
+    }
+
+    /// The member was not there: another place is tried first, unless one is already.
+    pub(super) fn blame(&self, url: &str) {
         let urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
         let pick = self.pick.load(Ordering::Relaxed);
-        urls.get(pick % urls.len().max(1)).cloned().unwrap_or_default()
-    }
-
-    pub(super) fn urls(&self) -> Vec<String> {
-        self.urls.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn blame(&self) {
-        self.pick.fetch_add(1, Ordering::Relaxed);
+        if urls.get(pick % urls.len().max(1)).is_some_and(|first| first == url) {
+            self.pick.store(pick.wrapping_add(1), Ordering::Relaxed);
+        }
     }
 
     pub(super) fn outbox(&self, kind: Kind) -> &Outbox {

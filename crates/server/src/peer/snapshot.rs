@@ -9,8 +9,11 @@
 //! - A file gets its name only when it is whole and durable; only then does raft hear of it.
 //! - The body says how long it is: one that is cut short is never taken for a whole one.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +22,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
-use hyper::{Request, StatusCode};
+use hyper::{Request, Response, StatusCode};
+use proto::prost::Message as _;
+use proto::raftpb::{self, MessageType};
 use raft::{Body, Message};
 use storage::disk::{Disk, File};
 use storage::pace::{Leisure, PORTION, Pace};
@@ -37,8 +42,12 @@ use crate::log::{self, Value};
 /// The longest message before a file; etcd's bound.
 const MESSAGE_MAX: usize = 64 << 20;
 const WORD: usize = size_of::<u64>();
-/// How long a receiver may take to install nothing but what is on its way: it has only to write it.
+/// Whoever takes nothing for so long is gone: with the slowest disk, it takes a little all the time.
+const STALL_MAX: Duration = Duration::from_secs(60);
+/// How long a receiver that was given all may take, at least, until all is durable.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// Bytes a second, at least, of a receiver that wrote nothing to its disk before it had all.
+const SYNC_SPEED: u64 = 5 << 20;
 /// Pieces that wait to be written.
 const AHEAD_MAX: usize = 4;
 /// Rest for each bit of writing, in times of what it took.
@@ -104,19 +113,49 @@ async fn post(
     let mut first = BytesMut::new();
     first.put_u64(member::message::encoded_len(message) as u64);
     member::message::encode(message, &mut first);
-    let size = first.len() as u64 + size;
-    let body = Content::Sized { first: first.freeze(), left: size, pieces: file };
-    let mut connection = Connection::open(&remote.url()).await?;
+    let left = first.len() as u64 + size;
+    // There is the file only once: another URL can be tried for a connection, and not after.
+    let mut connection = Connection::reach(remote).await?;
     let request = head::introduce(Request::post("/raft/snapshot"), &shared.config)
-        .header(CONTENT_TYPE, "application/octet-stream")
-        .header(head::RAFT_TO, head::hex(remote.id));
-    let answer = connection.send(request, body);
-    Ok(timeout(ANSWER_MAX.max(time_for(size)), answer).await??.status())
+        .header(CONTENT_TYPE, "application/octet-stream");
+    let (taken, pieces) = mpsc::channel(1);
+    let body = Content::Sized { first: first.freeze(), left, pieces };
+    let status = {
+        let mut answer = pin!(connection.send(request, body));
+        tokio::select! {
+            early = &mut answer => early.map(|answer| answer.status()),
+            given = give(file, taken) => match given {
+                Ok(()) => answered(answer, time_for(size)).await,
+                Err(error) => Err(error),
+            },
+        }
+    };
+    if status.is_err() {
+        remote.blame(&connection.url);
+    }
+    status
 }
 
-/// Ten megabytes a second are slow, and still in time.
+async fn answered(
+    answer: impl Future<Output = io::Result<Response<Incoming>>>,
+    patience: Duration,
+) -> io::Result<StatusCode> {
+    Ok(timeout(patience, answer).await??.status())
+}
+
+/// Gives the file to a receiver as fast as that takes it. The whole may take hours; how long nothing is
+/// taken tells whether there is anybody.
+async fn give(mut file: mpsc::Receiver<Bytes>, taken: mpsc::Sender<Bytes>) -> io::Result<()> {
+    while let Some(piece) = file.recv().await {
+        if timeout(STALL_MAX, taken.send(piece)).await?.is_err() {
+            break; // The connection has ended, and says how.
+        }
+    }
+    Ok(())
+}
+
 fn time_for(size: u64) -> Duration {
-    Duration::from_secs(size / (10 << 20))
+    ANSWER_MAX.max(Duration::from_secs(size / SYNC_SPEED))
 }
 
 /// Receives one snapshot at a time.
@@ -134,19 +173,65 @@ impl Drop for Seat<'_> {
     }
 }
 
+/// Why a snapshot was not taken in; in etcd's words, as far as it has any.
+pub(super) enum Refusal {
+    Undecodable(Cow<'static, str>),
+    NoSnapshot,
+    ForAnother,
+    Unsaved(io::Error),
+}
+
+impl Refusal {
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Undecodable(_) | Self::NoSnapshot => StatusCode::BAD_REQUEST,
+            Self::ForAnother | Self::Unsaved(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Undecodable(why) => write!(f, "failed to decode raft message ({why})"),
+            Self::NoSnapshot => f.write_str("wrong raft message type"),
+            Self::ForAnother => f.write_str(
+                "failed to process raft message (cannot process message to mismatch member)",
+            ),
+            Self::Unsaved(why) => write!(f, "failed to save KV snapshot ({why})"),
+        }
+    }
+}
+
 /// Takes in a snapshot. Returns the message once its file is whole and durable.
-pub(super) async fn receive(shared: &Shared, desk: &Desk, body: Incoming) -> io::Result<Message> {
+pub(super) async fn receive(
+    shared: &Shared,
+    desk: &Desk,
+    body: Incoming,
+) -> Result<Message, Refusal> {
     if desk.busy.swap(true, Ordering::Acquire) {
-        return Err(io::Error::new(ErrorKind::ResourceBusy, "another snapshot is on its way"));
+        let busy = io::Error::new(ErrorKind::ResourceBusy, "another snapshot is on its way");
+        return Err(Refusal::Unsaved(busy));
     }
     let _seat = Seat(desk);
     let mut body = Pieces { body, rest: Bytes::new() };
-    let message = body.message().await?;
-    let Body::Snapshot(snapshot) = &message.body else {
-        return Err(io::Error::new(ErrorKind::InvalidData, "wrong raft message type"));
-    };
+    let said = body.message().await?;
+    if said.r#type() != MessageType::MsgSnap {
+        return Err(Refusal::NoSnapshot);
+    }
+    if said.to() != shared.config.member_id {
+        return Err(Refusal::ForAnother);
+    }
+    let malformed = |_| Refusal::Undecodable("malformed snapshot".into());
+    let message = member::message::from_wire(said).map_err(malformed)?;
+    let Body::Snapshot(snapshot) = &message.body else { return Err(Refusal::NoSnapshot) };
+    save(shared, snapshot.index.0, &mut body).await.map_err(Refusal::Unsaved)?;
+    Ok(message)
+}
+
+async fn save(shared: &Shared, index: u64, body: &mut Pieces) -> io::Result<()> {
     let (disk, dir) = (Arc::clone(&shared.config.disk), shared.config.snapshot_dir.clone());
-    let name = path(&dir, snapshot.index.0);
+    let name = path(&dir, index);
     let partial = dir.join("receiving.tmp");
     let file = {
         let (disk, dir, partial) = (Arc::clone(&disk), dir.clone(), partial.clone());
@@ -156,7 +241,7 @@ pub(super) async fn receive(shared: &Shared, desk: &Desk, body: Incoming) -> io:
         })
         .await?
     };
-    let written = write(&mut body, Arc::clone(&file)).await;
+    let written = write(body, Arc::clone(&file)).await;
     blocking(move || match written {
         Ok(()) => keep(&*disk, &*file, &partial, &name, &dir),
         Err(error) => {
@@ -165,8 +250,7 @@ pub(super) async fn receive(shared: &Shared, desk: &Desk, body: Incoming) -> io:
             Err(error)
         }
     })
-    .await?;
-    Ok(message)
+    .await
 }
 
 /// One thread writes what comes. It rests as it must, and the sender has to wait: other processes may
@@ -243,24 +327,68 @@ impl Pieces {
         }
     }
 
-    async fn message(&mut self) -> io::Result<Message> {
-        let malformed = || io::Error::new(ErrorKind::InvalidData, "malformed snapshot message");
+    async fn message(&mut self) -> Result<raftpb::Message, Refusal> {
+        let refuse = |why: &'static str| Refusal::Undecodable(why.into());
         let mut word = self.exactly(WORD).await?;
-        let len = usize::try_from(word.get_u64()).map_err(|_| malformed())?;
+        let len = usize::try_from(word.get_u64()).unwrap_or(usize::MAX);
         if len > MESSAGE_MAX {
-            return Err(malformed());
+            return Err(refuse("rafthttp: error limit exceeded"));
         }
         let bytes = self.exactly(len).await?;
-        member::message::decode(bytes).map_err(|_| malformed())
+        let decoded = raftpb::Message::decode(bytes);
+        decoded.map_err(|_| refuse("proto: cannot parse invalid wire-format data"))
     }
 
-    async fn exactly(&mut self, len: usize) -> io::Result<Bytes> {
+    /// The next `len` bytes, or in Go's words why there are none.
+    async fn exactly(&mut self, len: usize) -> Result<Bytes, Refusal> {
         let mut gathered = BytesMut::new();
         while gathered.len() < len {
-            let piece = self.next().await?.ok_or(ErrorKind::UnexpectedEof)?;
-            gathered.extend_from_slice(&piece);
+            match self.next().await {
+                Ok(Some(piece)) => gathered.extend_from_slice(&piece),
+                Ok(None) if gathered.is_empty() => return Err(Refusal::Undecodable("EOF".into())),
+                Ok(None) => return Err(Refusal::Undecodable("unexpected EOF".into())),
+                Err(error) => return Err(Refusal::Undecodable(error.to_string().into())),
+            }
         }
         self.rest = gathered.split_off(len).freeze();
         Ok(gathered.freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const PIECES: u32 = 100;
+
+    fn file() -> mpsc::Receiver<Bytes> {
+        let (sender, file) = mpsc::channel(PIECES as usize);
+        (0..PIECES).for_each(|_| sender.try_send(Bytes::from_static(b"piece")).expect("room"));
+        file
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_may_take_as_long_as_it_likes_if_it_goes_on() {
+        let (taken, mut pieces) = mpsc::channel(1);
+        let take = async {
+            let mut n = 0;
+            while pieces.recv().await.is_some() {
+                n += 1;
+                sleep(STALL_MAX - Duration::from_secs(1)).await;
+            }
+            n
+        };
+        let (given, n) = tokio::join!(give(file(), taken), take);
+        given.expect("a receiver to the end");
+        assert_eq!(n, PIECES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_takes_nothing_any_more_is_given_up() {
+        let (taken, _pieces) = mpsc::channel(1);
+        let given = give(file(), taken).await;
+        assert_eq!(given.expect_err("nobody there").kind(), ErrorKind::TimedOut);
     }
 }

@@ -83,7 +83,6 @@ pub(super) async fn listen(shared: Arc<Shared>, remote: Arc<Remote>, kind: Kind)
                 "error" = &trouble.to_string()
             );
         }
-        remote.blame();
         sleep(REDIAL).await;
     }
 }
@@ -110,8 +109,20 @@ async fn read(
     kind: Kind,
     heard: &mut bool,
 ) -> Result<std::convert::Infallible, Trouble> {
+    let mut connection = Connection::reach(remote).await?;
+    let ended = read_from(&mut connection, shared, remote, kind, heard).await;
+    remote.blame(&connection.url);
+    ended
+}
+
+async fn read_from(
+    connection: &mut Connection,
+    shared: &Shared,
+    remote: &Remote,
+    kind: Kind,
+    heard: &mut bool,
+) -> Result<std::convert::Infallible, Trouble> {
     let config = &shared.config;
-    let mut connection = Connection::open(&remote.url()).await?;
     let path = format!("/raft/stream/{}/{:x}", kind.path(), config.member_id);
     let request =
         head::introduce(Request::get(path), config).header(head::RAFT_TO, head::hex(remote.id));

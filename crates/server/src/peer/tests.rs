@@ -1,5 +1,7 @@
 //! Transports over real sockets, each with a host that only remembers what it was told.
 
+mod recorded;
+
 use std::net::{SocketAddr, TcpListener as SilentListener};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -7,6 +9,9 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use hyper::{Request, Response, StatusCode};
+use proto::etcdserverpb::LeaseKeepAliveRequest;
+use proto::leasepb::LeaseInternalRequest;
+use proto::prost::Message as _;
 use raft::{AppendReply, Body, ConfState, EntryId, Index, NodeId, Snapshot, Term};
 use storage::disk::SimulatedDisk;
 
@@ -15,6 +20,8 @@ use super::*;
 
 const CLUSTER: u64 = 0xc1;
 const DEADLINE: Duration = Duration::from_secs(30);
+/// A lease of which nobody hears anything.
+const UNDECIDED: i64 = 4;
 
 #[derive(Default)]
 struct Told {
@@ -99,8 +106,8 @@ impl Host for Listening {
         self.numbers.peer(id)
     }
 
-    fn renew(&self, _: i64) -> Answer<i64> {
-        unasked()
+    fn renew(&self, id: i64) -> Answer<i64> {
+        if id == UNDECIDED { Box::pin(std::future::pending()) } else { unasked() }
     }
 
     fn time_to_live(&self, _: LeaseTimeToLiveRequest) -> Answer<LeaseTimeToLiveResponse> {
@@ -136,14 +143,19 @@ impl Seat {
     }
 
     fn take_at(id: u64, at: SocketAddr) -> Self {
+        Self::take_in(CLUSTER, id, at, None)
+    }
+
+    /// In another cluster, or with another URL than where it is.
+    fn take_in(cluster_id: u64, id: u64, at: SocketAddr, url: Option<String>) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let bound = runtime.block_on(tokio::net::TcpListener::bind(at)).expect("a port");
         let at = bound.local_addr().expect("bound");
         let disk = SimulatedDisk::new(id);
         let config = Config {
-            cluster_id: CLUSTER,
+            cluster_id,
             member_id: id,
-            advertise_urls: vec![format!("http://{at}")],
+            advertise_urls: vec![url.unwrap_or_else(|| format!("http://{at}"))],
             snapshot_dir: "/snap".into(),
             disk: Arc::new(disk.clone()),
             logger: Logger::discard(),
@@ -323,6 +335,39 @@ fn a_snapshot_that_is_cut_short_leaves_nothing() {
     assert!(b.host.told().messages.is_empty());
 }
 
+/// A URL where nobody is.
+fn nowhere() -> String {
+    let bound = SilentListener::bind("127.0.0.1:0").expect("a port");
+    format!("http://{}", bound.local_addr().expect("bound"))
+}
+
+#[test]
+fn a_member_that_is_not_at_its_first_url_gets_its_snapshot_at_the_next() {
+    let (a, b) = (Seat::take(1), Seat::take(2));
+    // Known to no task that would find out before.
+    let remote = Arc::new(Remote::new(2, vec![nowhere(), b.url()], a.host.numbers(2)));
+    let (sender, file) = mpsc::channel(1);
+    sender.try_send(Bytes::from_static(b"the file")).expect("room");
+    run(snapshot::send(Arc::clone(&a.peers.shared), remote, snapshot(6), 8, file));
+    assert_eq!(a.host.told().sent, [(2, true)]);
+    b.host.until("the message", |told| (told.messages == [snapshot(6)]).then_some(()));
+}
+
+#[test]
+fn where_a_member_was_found_is_tried_first_from_then_on() {
+    let (a, b) = (Seat::take(1), Seat::take(2));
+    let (dead, dead_too) = (nowhere(), nowhere());
+    let urls = vec![dead.clone(), b.url(), dead_too.clone()];
+    let remote = Remote::new(2, urls, a.host.numbers(2));
+    let reached = run(Connection::reach(&remote)).expect("a connection");
+    assert_eq!(reached.url, b.url());
+    assert_eq!(remote.urls(), [b.url(), dead_too.clone(), dead.clone()]);
+    remote.blame(&dead); // Somebody else was as late to find out.
+    assert_eq!(remote.urls()[0], b.url());
+    remote.blame(&b.url());
+    assert_eq!(remote.urls(), [dead_too, dead, b.url()]);
+}
+
 #[test]
 fn a_removed_member_is_told() {
     let (a, b) = (Seat::take(1), Seat::take(2));
@@ -366,6 +411,28 @@ fn who_has_no_stream_to_get_is_told_why_in_etcds_words() {
         assert_eq!(answer.headers()["x-etcd-cluster-id"], "c1");
         assert_eq!(answer.headers()["x-server-version"], "3.7.1");
     }
+}
+
+/// In etcd's words: its sources have them, but its members rarely come to say them.
+#[test]
+fn who_asks_for_leases_in_vain_is_told_whether_to_ask_elsewhere() {
+    let b = Seat::take(2);
+    let ask = |path: &'static str, body: Vec<u8>| {
+        run(async {
+            let mut connection = Connection::open(&b.url()).await.expect("a connection");
+            let (status, answer) =
+                connection.ask(Request::post(path), body.into()).await.expect("an answer");
+            (status.as_u16(), String::from_utf8(answer.into_body().into()).expect("a text"))
+        })
+    };
+    let renew = |id| LeaseKeepAliveRequest { id }.encode_to_vec();
+    let elsewhere = "not a primary lessor\n".to_owned();
+    assert_eq!(ask("/leases", renew(1)), (400, elsewhere.clone()));
+    let request = Some(LeaseTimeToLiveRequest { id: 1, keys: false });
+    let request = LeaseInternalRequest { lease_time_to_live_request: request };
+    assert_eq!(ask("/leases/internal", request.encode_to_vec()), (500, elsewhere));
+    let later = "waiting for node to catch up its applied index has timed out\n".to_owned();
+    assert_eq!(ask("/leases", renew(UNDECIDED)), (408, later));
 }
 
 fn post(b: &Seat, message: &Message) -> StatusCode {
