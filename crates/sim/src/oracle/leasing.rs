@@ -114,7 +114,10 @@ impl LeaseOracle {
                     "lease {id} of {ttl} s ended {early} us before its time"
                 );
             }
-            LeaseNews::Remains { id, seconds } => self.last(id).remains = Some(seconds),
+            // None left is how the log is told to forget what was.
+            LeaseNews::Remains { id, seconds } => {
+                self.last(id).remains = (seconds > 0).then_some(seconds);
+            }
         }
     }
 
