@@ -24,7 +24,7 @@ const PREFACE_START: &[u8] = b"PRI * HTTP/2.0";
 /// Whoever connects and says nothing for so long is sent away.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(120);
 /// Between the first two looks at a beginning that is too short to tell. Each wait is twice the one
-/// before: a client is kept waiting no longer than it has kept us, and one that dawdles costs nothing.
+/// before: a client is kept waiting no longer than it has kept us, and one that dawdles wakes us once a second.
 const MORE_BYTES_LOOK: Duration = Duration::from_millis(10);
 const MORE_BYTES_LOOK_MAX: Duration = Duration::from_secs(1);
 /// How long to hold back after the system refused a connection, most likely for want of descriptors.
