@@ -23,8 +23,10 @@ use crate::shard::Socket;
 const PREFACE_START: &[u8] = b"PRI * HTTP/2.0";
 /// Whoever connects and says nothing for so long is sent away.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(120);
-/// Between two looks at a beginning that is too short to tell.
+/// Between the first two looks at a beginning that is too short to tell. Each wait is twice the one
+/// before: a client is kept waiting no longer than it has kept us, and one that dawdles wakes us once a second.
 const MORE_BYTES_LOOK: Duration = Duration::from_millis(10);
+const MORE_BYTES_LOOK_MAX: Duration = Duration::from_secs(1);
 /// How long to hold back after the system refused a connection, most likely for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -143,6 +145,7 @@ async fn unless_stopping<T>(
 /// less than tells them apart is waited for.
 async fn speaks_http2(stream: &Accepted) -> io::Result<bool> {
     let mut first = [0; PREFACE_START.len()];
+    let mut look = MORE_BYTES_LOOK;
     loop {
         let n = stream.peek(&mut first).await?;
         if n == 0 || !PREFACE_START.starts_with(&first[..n]) {
@@ -151,7 +154,8 @@ async fn speaks_http2(stream: &Accepted) -> io::Result<bool> {
         if n == first.len() {
             return Ok(true);
         }
-        sleep(MORE_BYTES_LOOK).await; // What was peeked at stays, and keeps the socket readable.
+        sleep(look).await; // What was peeked at stays, and keeps the socket readable.
+        look = (look * 2).min(MORE_BYTES_LOOK_MAX);
     }
 }
 
@@ -181,19 +185,29 @@ impl Accepted {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
 
     use tokio::runtime::Builder;
+    use tokio::time::{Instant, pause};
 
     use super::*;
 
+    fn block_on<T>(test: impl Future<Output = T>) -> T {
+        Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test)
+    }
+
+    /// Both ends of a connection.
+    async fn connection() -> (std::net::TcpStream, Accepted) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let client = std::net::TcpStream::connect(address).expect("a connection");
+        (client, Accepted::Tcp(listener.accept().await.expect("a connection").0))
+    }
+
     /// What is thought of a client that sends these pieces, each once the one before was looked at.
     fn verdict(pieces: &[&[u8]]) -> bool {
-        Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            let address = listener.local_addr().expect("an address");
-            let mut client = std::net::TcpStream::connect(address).expect("a connection");
-            let stream = Accepted::Tcp(listener.accept().await.expect("a connection").0);
+        block_on(async {
+            let (mut client, stream) = connection().await;
             let mut looking = std::pin::pin!(speaks_http2(&stream));
             for piece in pieces {
                 client.write_all(piece).expect("a connection");
@@ -202,7 +216,7 @@ mod tests {
                     return verdict.expect("a connection");
                 }
             }
-            panic!("no verdict");
+            looking.await.expect("a connection")
         })
     }
 
@@ -213,5 +227,30 @@ mod tests {
         assert!(!verdict(&[b"PRI * HTTP/", b"1.1"]));
         assert!(verdict(&[b"PR", b"I * HTTP/2", b".0"]));
         assert!(verdict(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]));
+    }
+
+    /// How long a client is waited for that says this and no more; the clock runs whenever all wait.
+    fn waited_for(first: &[u8]) -> Duration {
+        block_on(async {
+            let (mut client, stream) = connection().await;
+            client.write_all(first).expect("a connection");
+            pause();
+            let began = Instant::now();
+            show_in(stream, None, None).await;
+            let waited = began.elapsed();
+            // A socket with bytes nobody took ends with a reset.
+            assert!(client.read(&mut [0]).map_or(true, |n| n == 0), "an answer");
+            waited
+        })
+    }
+
+    #[test]
+    fn who_does_not_say_what_it_speaks_is_let_go_in_time() {
+        for first in [&b""[..], b"P", b"PRI * HTTP/2."] {
+            let waited = waited_for(first);
+            let limit = FIRST_BYTES_TIMEOUT..FIRST_BYTES_TIMEOUT + Duration::from_secs(1);
+            assert!(limit.contains(&waited), "{waited:?}");
+        }
+        assert!(waited_for(b"GET") < Duration::from_secs(1), "an answer at once");
     }
 }

@@ -1,7 +1,8 @@
 //! Seeded generation: every random test replays from one number.
 //!
 //! [`each_seed`] runs a property for many seeds. A failing one names itself, and
-//! `SEED=n cargo test name_of_the_test` runs that one alone. `SEEDS=n` runs more of them.
+//! `SEED=n cargo test name_of_the_test` runs that one alone. `SEEDS=n` runs more of them, and
+//! `SEEDS=a..b` others.
 
 use std::env;
 use std::ops::{Range, RangeInclusive};
@@ -18,10 +19,10 @@ pub fn each_seed(property: impl FnMut(&mut Generator)) {
 /// As [`each_seed`], for properties too slow for the usual number of seeds.
 #[expect(clippy::print_stderr, reason = "the seed has to reach whoever reads the test's output")]
 pub fn each_seed_of(seeds: u64, mut property: impl FnMut(&mut Generator)) {
-    if let Some(seed) = number_from_env("SEED") {
-        return property(&mut Generator::new(seed));
+    if let Ok(seed) = env::var("SEED") {
+        return property(&mut Generator::new(number("SEED", &seed)));
     }
-    for seed in 0..number_from_env("SEEDS").unwrap_or(seeds) {
+    for seed in env::var("SEEDS").map_or(0..seeds, |text| span(&text)) {
         let run = AssertUnwindSafe(|| property(&mut Generator::new(seed)));
         if let Err(failure) = panic::catch_unwind(run) {
             eprintln!("rerun with SEED={seed}");
@@ -30,9 +31,14 @@ pub fn each_seed_of(seeds: u64, mut property: impl FnMut(&mut Generator)) {
     }
 }
 
-fn number_from_env(name: &str) -> Option<u64> {
-    let text = env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+/// `n` for the first so many, or `a..b`.
+fn span(text: &str) -> Range<u64> {
+    let (start, end) = text.split_once("..").unwrap_or(("0", text));
+    number("SEEDS", start)..number("SEEDS", end)
+}
+
+fn number(name: &str, text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| panic!("{name}: {text} is not a number"))
 }
 
 /// A stream of pseudo-random choices that depends on its seed alone (xorshift64*, seeded by splitmix64).
@@ -108,6 +114,12 @@ mod tests {
         let mut b = Generator::new(7);
         assert_eq!(a.bytes(0..100), b.bytes(0..100));
         assert_ne!(Generator::new(1).number(), Generator::new(2).number());
+    }
+
+    #[test]
+    fn seeds_are_so_many_or_from_one_to_another() {
+        assert_eq!(span("12"), 0..12);
+        assert_eq!(span("7..9"), 7..9);
     }
 
     #[test]

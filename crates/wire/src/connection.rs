@@ -358,7 +358,7 @@ impl Connection {
             Kind::Ping => self.on_ping(header, payload),
             Kind::WindowUpdate => self.on_window_update(header, payload),
             Kind::Priority => self.on_priority(header, payload),
-            Kind::GoAway => Self::on_go_away(header, payload),
+            Kind::GoAway => self.on_go_away(header, payload),
             Kind::PushPromise => Err(protocol_error("a client can't push")),
             Kind::Unknown => self.spend(Expense::IdleFrame),
         }

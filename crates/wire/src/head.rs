@@ -276,24 +276,27 @@ impl Sink for Head<'_> {
             Tag::ContentTypeGrpc => self.content_type = ContentType::Grpc,
             Tag::ContentTypeOther => self.content_type = ContentType::Other(value.to_vec()),
             Tag::ContentLength => match content_length(value) {
-                length @ Some(_) => self.content_length = length,
-                None => self.malformed = true,
+                Some(length) if self.content_length.is_none_or(|first| first == length) => {
+                    self.content_length = Some(length);
+                }
+                Some(_) | None => self.malformed = true,
             },
             Tag::Timeout => self.timeout = Some(timeout::parse(value)),
             Tag::EncodingIdentity => self.encoding = Ok(Encoding::Identity),
             Tag::EncodingGzip => self.encoding = Ok(Encoding::Gzip),
             Tag::EncodingOther => self.encoding = Err(value.to_vec()),
             Tag::Token => {
-                self.same |= note(&self.last.token, &mut self.fresh.token, value, TOKEN);
+                let (last, fresh) = (&self.last.token, &mut self.fresh.token);
+                note(last, fresh, &mut self.same, value, TOKEN);
             }
             Tag::Authorization => {
                 let (last, fresh) = (&self.last.authorization, &mut self.fresh.authorization);
-                self.same |= note(last, fresh, value, AUTHORIZATION);
+                note(last, fresh, &mut self.same, value, AUTHORIZATION);
             }
             Tag::ClientApiVersion => {
                 let (last, fresh) =
                     (&self.last.client_api_version, &mut self.fresh.client_api_version);
-                self.same |= note(last, fresh, value, VERSION);
+                note(last, fresh, &mut self.same, value, VERSION);
             }
             Tag::HasLeader => self.fresh.has_leader = true,
             Tag::Host => self.n_hosts = self.n_hosts.saturating_add(1),
@@ -304,12 +307,15 @@ impl Sink for Head<'_> {
 }
 
 /// Notes a value of which the first counts: as a bit if it is the same as last time.
-fn note(last: &Option<Bytes>, fresh: &mut Option<Bytes>, value: &[u8], bit: u8) -> u8 {
-    if last.as_deref() == Some(value) {
-        return bit;
+fn note(last: &Option<Bytes>, fresh: &mut Option<Bytes>, same: &mut u8, value: &[u8], bit: u8) {
+    if *same & bit != 0 || fresh.is_some() {
+        return;
     }
-    fresh.get_or_insert_with(|| Bytes::copy_from_slice(value));
-    0
+    if last.as_deref() == Some(value) {
+        *same |= bit;
+    } else {
+        *fresh = Some(Bytes::copy_from_slice(value));
+    }
 }
 
 /// The metadata of this request: the last one's if nothing changed.

@@ -41,7 +41,8 @@ pub struct Limits {
     pub empty_frames_per_second_max: u32,
     /// WINDOW_UPDATE frames beyond four per DATA frame we sent.
     pub window_updates_per_second_max: u32,
-    /// PRIORITY and unknown frames, and frames for streams that are gone.
+    /// PRIORITY and unknown frames, goodbyes, answers to what we sent, and frames for streams that are
+    /// gone.
     pub idle_frames_per_second_max: u32,
 
     /// Pings closer together than this are strikes (`--grpc-keepalive-min-time`).

@@ -357,7 +357,10 @@ impl Recent {
     }
 
     pub(crate) fn find(&self, id: StreamId) -> Option<Ending> {
-        let entry = self.ring.iter().find(|&&entry| entry & !Self::WE_RESET == id.0)?;
+        // The newest first: a stream that was over may have been reset since, for what came late.
+        let (newer, older) = self.ring.split_at(self.next);
+        let mut entries = newer.iter().rev().chain(older.iter().rev());
+        let entry = entries.find(|&&entry| entry & !Self::WE_RESET == id.0)?;
         Some(if entry & Self::WE_RESET == 0 { Ending::Over } else { Ending::WeReset })
     }
 }
@@ -422,5 +425,13 @@ mod tests {
         assert_eq!(recent.find(StreamId(1)), Some(Ending::WeReset));
         assert_eq!(recent.find(StreamId(3)), Some(Ending::Over));
         assert_eq!(recent.find(StreamId(5)), None);
+        recent.note(StreamId(3), Ending::WeReset);
+        assert_eq!(recent.find(StreamId(3)), Some(Ending::WeReset));
+        for id in (101..).step_by(2).take(Recent::KEPT - 1) {
+            recent.note(StreamId(id), Ending::Over);
+        }
+        assert_eq!(recent.find(StreamId(3)), Some(Ending::WeReset));
+        recent.note(StreamId(99), Ending::Over);
+        assert_eq!(recent.find(StreamId(3)), None);
     }
 }

@@ -510,3 +510,37 @@ fn a_call_whose_client_has_gone_counts_as_cancelled() {
     // The task that held the call has run once another request is answered.
     assert!(count("Canceled"));
 }
+
+/// Says `first` and then a letter a second, in time that passes whenever all wait; how long until the
+/// server ends the connection, and what it said.
+fn trickled(first: &str) -> (Duration, String) {
+    let world = World::new();
+    let mut pipe = world.connect(Door::Plain);
+    world.runtime.block_on(async {
+        pipe.write_all(first.as_bytes()).await.expect("the server reads");
+        tokio::time::pause();
+        let (began, mut said) = (tokio::time::Instant::now(), Vec::new());
+        loop {
+            match timeout(Duration::from_secs(1), pipe.read_buf(&mut said)).await {
+                Ok(Ok(n)) if n > 0 => {}
+                Ok(_) => return (began.elapsed(), String::from_utf8(said).expect("text")),
+                Err(_) => drop(pipe.write_all(b"x").await),
+            }
+            assert!(began.elapsed() < HEAD_TIMEOUT * 2, "waited for ever");
+        }
+    })
+}
+
+#[test]
+fn a_head_that_trickles_for_ever_is_ended_in_time() {
+    let limit = HEAD_TIMEOUT..HEAD_TIMEOUT + Duration::from_secs(2);
+    for first in ["G", "GET /version HTTP/1.1\r\nHost: a\r\nX-Slow: "] {
+        let (took, said) = trickled(first);
+        assert!(limit.contains(&took), "{took:?}");
+        assert_eq!(said, "");
+    }
+    let (took, said) =
+        trickled("GET /version HTTP/1.1\r\nHost: a\r\n\r\nGET /version HTTP/1.1\r\nX: ");
+    assert!(limit.contains(&took), "{took:?}");
+    assert!(said.starts_with("HTTP/1.1 200 OK"), "the first was whole: {said}");
+}

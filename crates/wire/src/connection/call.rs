@@ -150,6 +150,9 @@ impl Connection {
     }
 
     fn open(&mut self, id: StreamId, end_stream: bool, call: Call) -> Checked {
+        if end_stream && call.content_length.is_some_and(|length| length > 0) {
+            return Err(Fault::Stream(id, ErrorCode::Protocol));
+        }
         if call.timeout_ms == Some(0) {
             let status = Status::new(Code::DeadlineExceeded, "context deadline exceeded");
             return self.refuse(id, end_stream, 200, &status);
@@ -214,11 +217,11 @@ impl Connection {
             *left = left
                 .checked_sub(data.len() as u64)
                 .ok_or(Fault::Stream(id, ErrorCode::Protocol))?;
+            if end_stream && *left > 0 {
+                return Err(Fault::Stream(id, ErrorCode::Protocol));
+            }
         }
-        if end_stream
-            && stream.content_left.is_none_or(|left| left == 0)
-            && let Some(body) = stream.whole_call(data, self.limits.message_size_max)
-        {
+        if end_stream && let Some(body) = stream.whole_call(data, self.limits.message_size_max) {
             self.events.push_back(stream.announce(body));
             return Ok(());
         }

@@ -79,8 +79,9 @@ impl Clock {
         self.forgiving = true;
     }
 
-    pub(super) fn settings_acknowledged(&mut self) {
-        self.settings_acknowledged = true;
+    /// True if they had not been before.
+    pub(super) fn settings_acknowledged(&mut self) -> bool {
+        !std::mem::replace(&mut self.settings_acknowledged, true)
     }
 
     pub(super) fn drain_began(&mut self) {

@@ -37,8 +37,11 @@ impl Connection {
             if self.phase == Phase::Settings {
                 return Err(protocol_error("settings must come first"));
             }
-            self.clock.settings_acknowledged();
-            return if payload.is_empty() { Ok(()) } else { Err(frame_size_error()) };
+            if !payload.is_empty() {
+                return Err(frame_size_error());
+            }
+            let awaited = self.clock.settings_acknowledged();
+            return if awaited { Ok(()) } else { self.spend(Expense::IdleFrame) };
         }
         let (settings, []) = payload.as_chunks::<6>() else { return Err(frame_size_error()) };
         self.spend(Expense::Settings)?;
@@ -147,8 +150,9 @@ impl Connection {
         if header.has(frame::ACK) {
             if data == DRAIN_PING && self.phase == Phase::Draining {
                 self.name_last_stream();
+                return Ok(());
             }
-            return Ok(());
+            return self.spend(Expense::IdleFrame);
         }
         frame::put_ping(self.output.buffer(), frame::ACK, data);
         match self.clock.on_ping(&self.limits, self.streams.is_empty()) {
@@ -170,11 +174,14 @@ impl Connection {
     }
 
     /// The client will open no more streams. It closes the connection when it is done.
-    pub(super) fn on_go_away(header: Header, payload: &[u8]) -> Checked {
+    pub(super) fn on_go_away(&mut self, header: Header, payload: &[u8]) -> Checked {
         if header.stream != StreamId(0) {
             return Err(protocol_error("a goodbye on a stream"));
         }
-        if payload.len() < 8 { Err(frame_size_error()) } else { Ok(()) }
+        if payload.len() < 8 {
+            return Err(frame_size_error());
+        }
+        self.spend(Expense::IdleFrame)
     }
 
     /// A stream the client has not opened yet can't be the subject of most frames.

@@ -2,10 +2,10 @@
 //! `ENHANCE_YOUR_CALM`, and costs a bounded amount of memory until then.
 
 use super::peer::{
-    self, CONTINUATION, DATA, FrameReader, HEADERS, PING, PRIORITY, RESET, SETTINGS, WINDOW_UPDATE,
-    frame,
+    self, CONTINUATION, DATA, FrameReader, GO_AWAY, HEADERS, PING, PRIORITY, RESET, SETTINGS,
+    WINDOW_UPDATE, frame,
 };
-use crate::frame::{END_HEADERS, END_STREAM};
+use crate::frame::{ACK, END_HEADERS, END_STREAM};
 use crate::{Connection, Event, Limits};
 
 /// More than any flood needs.
@@ -153,6 +153,18 @@ fn a_flood_of_priorities_and_unknown_frames_is_ended() {
     let flooded = flood(limits, |round| match round % 2 {
         0 => frame(PRIORITY, 0, 7, &[0; 5]),
         _ => frame(99, 0, 0, &[]),
+    });
+    assert_calmed(&flooded, "too_many_idle_frames", max + 1);
+}
+
+#[test]
+fn a_flood_of_answers_to_nothing_is_ended() {
+    let limits = Limits::default();
+    let max = limits.idle_frames_per_second_max;
+    let flooded = flood(limits, |round| match round % 3 {
+        0 => frame(SETTINGS, ACK, 0, &[]),
+        1 => frame(PING, ACK, 0, &[0; 8]),
+        _ => frame(GO_AWAY, 0, 0, &[0; 8]),
     });
     assert_calmed(&flooded, "too_many_idle_frames", max + 1);
 }

@@ -190,7 +190,8 @@ fn shown(payload: &[u8]) -> String {
     }
 }
 
-fn code(code: u32) -> &'static str {
+/// The name of an error code.
+pub(super) fn code(code: u32) -> &'static str {
     const NAMES: [&str; 14] = [
         "NO_ERROR",
         "PROTOCOL_ERROR",

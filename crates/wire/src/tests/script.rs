@@ -158,6 +158,7 @@ impl World {
             }
         }
         self.connection = peer::connection(limits);
+        self.now_ms = 0;
     }
 }
 

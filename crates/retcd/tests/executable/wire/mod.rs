@@ -7,6 +7,7 @@ mod peer;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use self::peer::{ACK, END_STREAM, Frame, GO_AWAY, HEADERS, PING, Peer, RESET, SETTINGS};
 use crate::support::block_on;
@@ -161,4 +162,63 @@ fn a_request_may_come_a_letter_at_a_time() {
     let mut answer = String::new();
     socket.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}
+
+/// Clients of every kind that begin and never come to an end.
+fn dawdlers(port: u16) -> Vec<TcpStream> {
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat();
+    let beginnings: [&[u8]; 7] = [
+        b"",
+        b"P",
+        b"GET /health HTTP/1.1\r\nHost: a\r\nX-Slow: ",
+        b"POST /v3/kv/range HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n{",
+        b"PRI * HTTP/2.0\r\n\r\n",
+        &[&hello[..], &[0, 64, 0, 1]].concat(), // The head of a frame, not all of it.
+        &[&hello[..], &[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]].concat(), // A header block, to be continued.
+    ];
+    let connect = |beginning: &&[u8]| {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+        socket.set_nodelay(true).expect("a connection");
+        socket.write_all(beginning).expect("a connection");
+        socket
+    };
+    (0..DAWDLERS_OF_A_KIND).flat_map(|_| beginnings.iter().map(connect)).collect()
+}
+
+const DAWDLERS_OF_A_KIND: usize = 50;
+/// What a request may take while they are there. It takes a thousandth of that.
+const PROMPT: Duration = Duration::from_secs(5);
+
+/// Slowloris: none of them is to be waited for. (When each is let go is tried where time is virtual:
+/// the crate `server`, `listen` and `http`; the crate `wire`, scripts.)
+#[test]
+fn clients_that_dawdle_hold_up_nobody_else_nor_the_end() {
+    let home = Home::new("dawdle");
+    let mut server = server(&home, &[]);
+    let mut dawdling = dawdlers(home.client_port);
+    for round in 0..20 {
+        for socket in dawdling.iter_mut().filter(|_| round % 4 == 0) {
+            // A letter more, to those that are not past it: then it is the server's to refuse.
+            drop(socket.write_all(b"x"));
+        }
+        let began = Instant::now();
+        let mut peer = Peer::greet(home.client_port);
+        peer.open(1, RANGE, &[]);
+        peer.message(1, END_STREAM, RANGE_A);
+        assert!(peer.find(ends(1)).is_some(), "no answer");
+        assert!(health(home.client_port).starts_with("HTTP/1.1 200 OK"), "ill");
+        assert!(began.elapsed() < PROMPT, "held up for {:?}", began.elapsed());
+    }
+    server.signal(SIGTERM);
+    block_on(server.ended());
+}
+
+fn health(port: u16) -> String {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    let request = b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    socket.write_all(request).expect("a connection");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("an answer");
+    answer
 }
