@@ -42,6 +42,9 @@ pub(crate) const RECOVERY: u64 = 8 * SECOND;
 const PROGRESS: u64 = 6 * SECOND;
 /// How long the members have to become alike once clients are gone.
 const QUIET: u64 = 10 * SECOND;
+/// When nothing was agreed upon for so long, all have heard of what was before.
+const SETTLED: u64 = SECOND / 5;
+const SETTLING_MAX: u64 = 25;
 
 pub(crate) enum Happening {
     Step {
@@ -202,6 +205,7 @@ impl World {
         self.run_until(self.chaos + RECOVERY + PROGRESS, &mut judge);
         self.clients.stop();
         self.run_until(self.chaos + RECOVERY + PROGRESS + QUIET, &mut judge);
+        self.settle(&mut judge);
         self.compare_members();
         self.compare_watchers();
         self.compare_leases();
@@ -209,6 +213,17 @@ impl World {
         self.summary.entries = self.oracle.n_agreed();
         self.summary.compared = self.oracle.n_compared;
         self.summary
+    }
+
+    /// A lease may end at the last moment: what comes of that is waited for.
+    fn settle(&mut self, judge: &mut impl FnMut(&Self)) {
+        for _ in 0..SETTLING_MAX {
+            let agreed = self.oracle.n_agreed();
+            self.run_until(self.now + SETTLED, judge);
+            if self.oracle.n_agreed() == agreed {
+                return;
+            }
+        }
     }
 
     pub(crate) fn after(&mut self, delay: u64, happening: Happening) {
