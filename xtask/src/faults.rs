@@ -68,17 +68,16 @@ fn failed_seed(said: &str) -> Fate {
     let mut lines = said.lines().skip_while(|line| !line.starts_with("seed "));
     let seed = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
     match (seed, lines.next()) {
-        (Some(seed), Some(why)) => {
-            let (words, rest) = why.split_at(why.floor_char_boundary(SEEN_MAX));
-            let seen = format!("{}{}", words.trim_end(), if rest.is_empty() { "" } else { " …" });
-            Fate::Seed { seed, seen }
-        }
+        (Some(seed), Some(why)) => Fate::Seed { seed, seen: sentence(why) },
         _ => Fate::Alive { why: format!("it ended without a word: {said}") },
     }
 }
 
-/// How much of a panic is told.
-const SEEN_MAX: usize = 110;
+/// A panic without what the compiler says of it and without the values that follow.
+fn sentence(why: &str) -> String {
+    let why = why.strip_prefix("assertion `left == right` failed: ").unwrap_or(why);
+    why.split('{').next().unwrap_or_default().trim_end().to_owned()
+}
 
 fn failed_tests(said: &str) -> String {
     let failed = said.lines().filter_map(|line| line.strip_suffix(" ... FAILED"));
