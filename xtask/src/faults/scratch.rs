@@ -4,11 +4,13 @@
 //! builds anew only what a fault, or the one before it, has changed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -32,8 +34,6 @@ pub(super) struct Scratch {
     tree: PathBuf,
     /// What cargo builds.
     target: PathBuf,
-    /// What the last program said.
-    said: PathBuf,
 }
 
 /// How a program ended.
@@ -48,7 +48,7 @@ impl Scratch {
         let folder = root().join("target/faults");
         let tree = folder.join("tree");
         fs::create_dir_all(&tree)?;
-        Ok(Self { tree, target: folder.join("target"), said: folder.join("said") })
+        Ok(Self { tree, target: folder.join("target") })
     }
 
     /// Makes the copy equal to the sources but for this one fault.
@@ -73,18 +73,19 @@ impl Scratch {
     pub(super) fn simulate(&self, seeds: u64) -> Result<End> {
         self.build(&["build", "--release", "-p", "sim"])?;
         let mut sim = Command::new(self.target.join("release/sim"));
-        self.run(sim.args(["--no-shrink", "--seeds", &format!("0..{seeds}")]), RUN_MAX)
+        sim.args(["--no-shrink", "--seeds", &format!("0..{seeds}")]);
+        self.run(sim, RUN_MAX)
     }
 
     /// Runs the tests that `words` name.
     pub(super) fn test(&self, words: &str) -> Result<End> {
         let words: Vec<&str> = words.split(' ').collect();
         self.build(&[&["test", "--release", "--no-run"], words.as_slice()].concat())?;
-        self.run(&mut self.cargo(&[&["test", "--release"], words.as_slice()].concat()), RUN_MAX)
+        self.run(self.cargo(&[&["test", "--release"], words.as_slice()].concat()), RUN_MAX)
     }
 
     fn build(&self, words: &[&str]) -> Result<()> {
-        match self.run(&mut self.cargo(words), BUILD_MAX)? {
+        match self.run(self.cargo(words), BUILD_MAX)? {
             End::Succeeded => Ok(()),
             End::Failed(said) => {
                 let why = said.lines().find(|line| line.starts_with("error")).unwrap_or(&said);
@@ -100,25 +101,27 @@ impl Scratch {
         cargo
     }
 
-    fn run(&self, command: &mut Command, limit: Duration) -> Result<End> {
-        let said = File::create(&self.said)?;
+    fn run(&self, mut command: Command, limit: Duration) -> Result<End> {
+        let (mut reader, writer) = io::pipe()?;
         command.current_dir(&self.tree).stdin(Stdio::null());
-        command.stdout(said.try_clone()?).stderr(said);
+        command.stdout(writer.try_clone()?).stderr(writer);
         let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
-        let end = Instant::now() + limit;
-        while Instant::now() < end {
-            match child.try_wait()? {
-                Some(status) if status.success() => return Ok(End::Succeeded),
-                Some(_) => {
-                    let said = fs::read(&self.said)?;
-                    return Ok(End::Failed(String::from_utf8_lossy(&said).into_owned()));
-                }
-                None => thread::sleep(Duration::from_millis(20)),
-            }
-        }
-        child.kill()?;
-        child.wait()?;
-        Ok(End::TimedOut)
+        // Its ends of the pipe go with it, or there would be no end to what is read.
+        drop(command);
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let mut said = Vec::new();
+            let read = reader.read_to_end(&mut said).map(|_| said);
+            // Nobody listens to what took too long.
+            let _ = tell.send(read);
+        });
+        let Ok(said) = told.recv_timeout(limit) else {
+            child.kill()?;
+            child.wait()?;
+            return Ok(End::TimedOut);
+        };
+        let said = String::from_utf8_lossy(&said?).into_owned();
+        Ok(if child.wait()?.success() { End::Succeeded } else { End::Failed(said) })
     }
 }
 
