@@ -4,6 +4,7 @@
 
 mod ci;
 mod codegen;
+mod faults;
 mod record;
 #[cfg(test)]
 mod tidy;
@@ -24,6 +25,11 @@ const COMMANDS: &[Command] = &[
         name: "codegen",
         doc: "write the Rust of crates/proto/proto; with --check, only say whether it is stale",
         run: codegen::run,
+    },
+    Command {
+        name: "faults",
+        doc: "plant the faults of crates/sim/faults, and have the simulator find them; PART of a name …",
+        run: faults::run,
     },
     Command {
         name: "record",

@@ -102,7 +102,7 @@ fn verdict(info: &PanicHookInfo<'_>) -> Verdict {
 fn tell(info: &PanicHookInfo<'_>) -> ! {
     say(verdict(info).text());
     say(&trace::last().join("\n"));
-    say(&info.to_string());
+    say(&format!("seed {} failed: {info}", SEED.load(Ordering::Relaxed)));
     process::exit(1);
 }
 
