@@ -17,7 +17,7 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 /// A drained buffer up to this size stays for the next answers.
-const KEPT_MAX: usize = 64 * 1024;
+const KEPT_MAX: usize = 256 * 1024;
 
 /// Written bytes are dropped from the front when they are this many and more than the rest.
 const DEAD_MAX: usize = 64 * 1024;
