@@ -84,6 +84,11 @@ impl<H: Fn() -> bool> Leisure<H> {
         self.since = Instant::now();
     }
 
+    /// How many times as long as the work before it a rest is.
+    pub fn rests(&self) -> u32 {
+        self.rests
+    }
+
     /// From now on a rest is so many times as long as the work before it.
     pub fn set_rests(&mut self, rests: u32) {
         self.rests = rests;

@@ -12,13 +12,12 @@ const RESTS_USUAL: u32 = 3;
 pub(super) struct Pacer<'a> {
     /// Who ends the process waits for the work, not for the rest.
     leisure: Leisure<Box<dyn Fn() -> bool + 'a>>,
-    rests: u32,
 }
 
 impl<'a> Pacer<'a> {
     pub(super) fn new(engine: &'a Engine) -> Self {
         let is_stopping = Box::new(|| engine.is_stopping());
-        Self { leisure: Leisure::new(RESTS_USUAL, is_stopping), rests: RESTS_USUAL }
+        Self { leisure: Leisure::new(RESTS_USUAL, is_stopping) }
     }
 
     /// Work begins: what came before it was none.
@@ -28,8 +27,8 @@ impl<'a> Pacer<'a> {
 
     /// While garbage grows there is less and less rest.
     pub(super) fn adapt(&mut self, is_growing: bool) {
-        self.rests = if is_growing { self.rests / 2 } else { RESTS_USUAL };
-        self.leisure.set_rests(self.rests);
+        let rests = if is_growing { self.leisure.rests() / 2 } else { RESTS_USUAL };
+        self.leisure.set_rests(rests);
     }
 }
 
