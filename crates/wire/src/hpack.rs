@@ -189,4 +189,4 @@ impl Field<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -167,7 +167,8 @@ impl Model {
     }
 }
 
-fn put_integer(block: &mut Vec<u8>, mark: u8, prefix: u32, value: usize) {
+/// A number after the bits of `mark` (RFC 7541, 5.1).
+pub(crate) fn put_integer(block: &mut Vec<u8>, mark: u8, prefix: u32, value: usize) {
     let max = (1 << prefix) - 1;
     if value < max {
         return block.push(mark | value as u8);

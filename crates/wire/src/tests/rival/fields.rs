@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use stdx::Generator;
 
+use crate::hpack::tests::put_integer;
 use crate::huffman;
 
 /// A name and its value: bytes, for they need not be sound.
@@ -41,7 +42,7 @@ impl Table {
         let mut out = Vec::new();
         if g.chance(8) {
             self.size_max = *g.pick(&[0, 60, 200, TABLE_SIZE_MAX]);
-            integer(&mut out, 0x20, 5, self.size_max);
+            put_integer(&mut out, 0x20, 5, self.size_max);
             self.evict();
         }
         for field in fields {
@@ -55,12 +56,12 @@ impl Table {
         let remembered = self.entries.iter().position(|entry| entry == field);
         let known = remembered.map(|at| at + DYNAMIC_AT).or(listed.map(|(index, _, _)| *index));
         if let Some(index) = known.filter(|_| g.chance(70)) {
-            return integer(out, 0x80, 7, index);
+            return put_integer(out, 0x80, 7, index);
         }
         let (pattern, prefix) = *g.pick(&[(0x40, 6), (0x40, 6), (0, 4), (0x10, 4)]);
         let named = self.entries.iter().position(|(name, _)| *name == field.0);
         match named.filter(|_| g.chance(50)) {
-            Some(at) => integer(out, pattern, prefix, at + DYNAMIC_AT),
+            Some(at) => put_integer(out, pattern, prefix, at + DYNAMIC_AT),
             None => {
                 out.push(pattern);
                 string(g, out, &field.0);
@@ -82,28 +83,13 @@ impl Table {
     }
 }
 
-/// A number after the bits of `pattern` (RFC 7541, 5.1).
-pub(super) fn integer(out: &mut Vec<u8>, pattern: u8, prefix: u32, value: usize) {
-    let mask = (1 << prefix) - 1;
-    if value < mask {
-        return out.push(pattern | value as u8);
-    }
-    out.push(pattern | mask as u8);
-    let mut rest = value - mask;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
-}
-
 fn string(g: &mut Generator, out: &mut Vec<u8>, text: &[u8]) {
     if g.chance(50) {
         let code = huffman::encode(text);
-        integer(out, 0x80, 7, code.len());
+        put_integer(out, 0x80, 7, code.len());
         out.extend_from_slice(&code);
     } else {
-        integer(out, 0, 7, text.len());
+        put_integer(out, 0, 7, text.len());
         out.extend_from_slice(text);
     }
 }

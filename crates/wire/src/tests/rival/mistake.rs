@@ -6,8 +6,9 @@ use super::super::peer::{
     CONTINUATION, DATA, GO_AWAY, HEADERS, PING, PRIORITY, RESET, SETTINGS, WINDOW_UPDATE, frame,
 };
 use super::client::{Client, Move, data, headers};
-use super::fields::{Field, integer};
+use super::fields::Field;
 use crate::frame::{ACK, END_HEADERS, END_STREAM, PADDED, PRIORITY as PRIORITIZED};
+use crate::hpack::tests::put_integer;
 
 const PUSH_PROMISE: u8 = 5;
 /// Past every limit on CONTINUATION frames there is.
@@ -151,7 +152,7 @@ fn block(g: &mut Generator, client: &mut Client) -> Move {
         3 => [&sound[..], &[0x00, 1, b'a', 0x81, 0x00]].concat(), // Padding of zeroes.
         4 => [&sound[..], &[0x00, 1, b'a', 0x84, 0xff, 0xff, 0xff, 0xff]].concat(),
         5 => {
-            integer(&mut number, 0x20, 5, 4097);
+            put_integer(&mut number, 0x20, 5, 4097);
             [&number[..], &sound].concat()
         }
         6 => [&sound[..], &[0x20]].concat(),
