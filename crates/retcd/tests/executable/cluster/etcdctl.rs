@@ -80,11 +80,24 @@ impl Session {
     }
 
     async fn look(&mut self) {
+        self.storage_versions_are_known().await;
         for at in [0, 1] {
             self.say(at, "member list").await;
             self.say(at, "endpoint health --cluster").await;
             self.say(at, "endpoint status --cluster").await;
             self.say(at, "endpoint hashkv --cluster").await;
+        }
+    }
+
+    /// A member of etcd looks at the version of its storage every few seconds, and until the first time
+    /// it says none.
+    async fn storage_versions_are_known(&self) {
+        for (at, seat) in self.fleet.seats.iter().enumerate() {
+            eventually(("the storage's version at", at), async || {
+                let known = seat.status().await?.storage_version;
+                (!known.is_empty()).then_some(())
+            })
+            .await;
         }
     }
 
@@ -258,7 +271,7 @@ fn line_presentable(line: &str) -> String {
     fields.collect::<Vec<_>>().join(", ")
 }
 
-/// Sizes, indexes, hashes and the storage's version, which etcd's new members take a while to know.
+/// Sizes, indexes, hashes and versions.
 fn is_count(field: &str) -> bool {
     field.starts_with(|c: char| c.is_ascii_digit())
 }
