@@ -20,6 +20,7 @@
 //! Values, leases, watchers. Nor locking: the caller has the index to itself, or shares it for reading.
 
 mod chain;
+mod leaf;
 mod leaves;
 
 use storage::revlog::Place;

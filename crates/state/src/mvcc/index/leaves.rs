@@ -3,11 +3,11 @@
 //! ```text
 //! bounds   ""            "f"           "q"         a tree, small enough to stay in the cache
 //!          │             │             │
-//! leaves   a b c d e     f g h … p     q r s       up to LEAF_MAX rows each, searched by halving
+//! leaves   a b c d e     f g h … p     q r s       up to LEAF_MAX rows each
 //! ```
 //!
 //! What a look-up costs is looking at keys, which lie all over the memory. A tree of small nodes looks at
-//! several in each node it passes; this one at the few that halving a leaf takes.
+//! several in each node it passes; this one mostly at one, see [`leaf`](super::leaf).
 //!
 //! # Invariants
 //!
@@ -19,18 +19,13 @@ use std::ops::Bound;
 
 use super::Span;
 use super::chain::Chain;
-
-type Row = (Box<[u8]>, Chain);
-type Leaf = Vec<Row>;
+use super::leaf::{Leaf, Row};
 
 /// Rows in a leaf. Few in tests, so that leaves are split and joined there.
 const LEAF_MAX: usize = if cfg!(test) { 4 } else { 128 };
 
 /// Rows in a leaf of an index built at once: some room is left.
 const LEAF_FILL: usize = LEAF_MAX * 3 / 4;
-
-/// How many rows a leaf makes room for at a time.
-const LEAF_GROWTH: usize = 16;
 
 pub(super) struct Leaves {
     leaves: BTreeMap<Box<[u8]>, Leaf>,
@@ -39,12 +34,8 @@ pub(super) struct Leaves {
 
 impl Default for Leaves {
     fn default() -> Self {
-        Self { leaves: BTreeMap::from([(Box::default(), Leaf::new())]), len: 0 }
+        Self { leaves: BTreeMap::from([(Box::default(), Leaf::default())]), len: 0 }
     }
-}
-
-fn search(leaf: &[Row], key: &[u8]) -> Result<usize, usize> {
-    leaf.binary_search_by(|(of, _)| of.as_ref().cmp(key))
 }
 
 impl Leaves {
@@ -53,14 +44,14 @@ impl Leaves {
         let mut all = Self { len: rows.len(), ..Self::default() };
         let mut rows = rows.into_iter().peekable();
         while let Some((first, _)) = rows.peek() {
-            let bound = if all.leaves.len() == 1 && all.leaves[&[][..]].is_empty() {
+            let bound = if all.leaves.len() == 1 && all.leaves[&[][..]].rows().is_empty() {
                 Box::default()
             } else {
                 first.clone()
             };
-            let mut leaf = Leaf::with_capacity(LEAF_FILL);
-            leaf.extend(rows.by_ref().take(LEAF_FILL));
-            all.leaves.insert(bound, leaf);
+            let mut filled = Vec::with_capacity(LEAF_FILL);
+            filled.extend(rows.by_ref().take(LEAF_FILL));
+            all.leaves.insert(bound, Leaf::build(filled));
         }
         all
     }
@@ -83,14 +74,14 @@ impl Leaves {
 
     pub(super) fn get(&self, key: &[u8]) -> Option<(&[u8], &Chain)> {
         let (_, leaf) = self.leaf_of(key);
-        let (key, chain) = &leaf[search(leaf, key).ok()?];
+        let (key, chain) = &leaf.rows()[leaf.search(key).ok()?];
         Some((key, chain))
     }
 
     pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Chain> {
         let leaf = self.leaf_of_mut(key);
-        let at = search(leaf, key).ok()?;
-        Some(&mut leaf[at].1)
+        let at = leaf.search(key).ok()?;
+        Some(leaf.chain_mut(at))
     }
 
     /// Changes the chain of `key`, or puts in the one that is made for it.
@@ -100,21 +91,18 @@ impl Leaves {
         change: impl FnOnce(Option<&mut Chain>) -> Result<(T, Option<Chain>), E>,
     ) -> Result<T, E> {
         let leaf = self.leaf_of_mut(key);
-        let at = match search(leaf, key) {
-            Ok(at) => return Ok(change(Some(&mut leaf[at].1))?.0),
+        let at = match leaf.search(key) {
+            Ok(at) => return Ok(change(Some(leaf.chain_mut(at)))?.0),
             Err(at) => at,
         };
         let (result, made) = change(None)?;
         let Some(chain) = made else { return Ok(result) };
-        if leaf.len() == leaf.capacity() {
-            leaf.reserve_exact(LEAF_GROWTH);
-        }
         leaf.insert(at, (key.into(), chain));
         if leaf.len() > LEAF_MAX {
             // Keys that come in their order leave full leaves behind.
             let half = if at + 1 == leaf.len() { at } else { leaf.len() / 2 };
             let right = leaf.split_off(half);
-            self.leaves.insert(right[0].0.clone(), right);
+            self.leaves.insert(right.rows()[0].0.clone(), right);
         }
         self.len += 1;
         Ok(result)
@@ -137,10 +125,11 @@ impl Leaves {
         let end = range.and_then(|(_, end)| end).map(<[u8]>::to_vec);
         let leaves = range.map(|(start, end)| {
             let (bound, leaf) = self.leaf_of(start);
-            let before = leaf.partition_point(|(key, _)| key.as_ref() < start);
+            let (Ok(before) | Err(before)) = leaf.search(start);
             let until = end.map_or(Bound::Unbounded, Bound::Excluded);
             let walk = self.leaves.range::<[u8], _>((Bound::Included(bound), until));
-            walk.enumerate().map(move |(i, (_, leaf))| if i == 0 { &leaf[before..] } else { leaf })
+            walk.enumerate()
+                .map(move |(i, (_, leaf))| &leaf.rows()[if i == 0 { before } else { 0 }..])
         });
         let within = move |leaf: &'a [Row]| {
             let Some(end) = &end else { return leaf };
@@ -167,7 +156,7 @@ impl Leaves {
         let (mut seen, mut next, mut empty) = (0, None, Vec::new());
         for (bound, leaf) in self.leaves.range_mut(bound..) {
             let before = leaf.len();
-            leaf.retain_mut(|(key, chain)| {
+            leaf.retain(|(key, chain)| {
                 if key.as_ref() < from || next.is_some() {
                     return true;
                 }
@@ -179,7 +168,7 @@ impl Leaves {
                 visit(chain)
             });
             self.len -= before - leaf.len();
-            if leaf.is_empty() && !bound.is_empty() {
+            if leaf.rows().is_empty() && !bound.is_empty() {
                 empty.push(bound.clone());
             }
             if next.is_some() {
@@ -195,7 +184,7 @@ impl Leaves {
 
 #[cfg(test)]
 mod tests {
-    use stdx::each_seed;
+    use stdx::{Generator, each_seed};
 
     use super::super::tests::places;
     use super::*;
@@ -207,6 +196,17 @@ mod tests {
         Chain::new(Point { main, sub: 0, tombstone, leased, place, create_revision, version })
     }
 
+    /// Keys that are the same but for a few bytes, before, in or behind their heads.
+    fn key(g: &mut Generator) -> Vec<u8> {
+        let mut key = vec![b'a'; g.int(0..=12)];
+        key.extend(g.vec(0..4, |g| *g.pick(&[0, b'a', u8::MAX])));
+        key
+    }
+
+    fn stays(key: &[u8]) -> bool {
+        key.len() % 3 == 1
+    }
+
     #[test]
     fn leaves_are_a_sorted_map() {
         let place = places(1)[0];
@@ -214,7 +214,7 @@ mod tests {
             let mut model: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
             let mut leaves = Leaves::default();
             for n in 0..150 {
-                let key = g.bytes(0..3);
+                let key = key(g);
                 if g.chance(10) {
                     let rows = model.iter();
                     let rows = rows.map(|(k, main)| (k.as_slice().into(), chain(*main, place)));
@@ -225,11 +225,11 @@ mod tests {
                     let mut keys: Vec<_> =
                         model.range(key.clone()..).map(|(k, _)| k.clone()).collect();
                     let rest = keys.split_off(max.min(keys.len()));
-                    for key in keys.iter().filter(|key| key.len() != 1) {
+                    for key in keys.iter().filter(|key| !stays(key)) {
                         model.remove(key);
                     }
                     let mut of = keys.iter();
-                    let next = leaves.retain(&key, max, |_| of.next().expect("a key").len() == 1);
+                    let next = leaves.retain(&key, max, |_| stays(of.next().expect("a key")));
                     assert_eq!(next.as_ref(), rest.first());
                 } else {
                     let put = leaves.upsert(&key, |old| {
@@ -241,7 +241,8 @@ mod tests {
                     assert_eq!(put.as_ref(), Ok(&*model.entry(key.clone()).or_insert(n)));
                 }
                 assert_eq!(leaves.len(), model.len());
-                let span = Span::new(&key, &g.bytes(0..3));
+                leaves.leaves.values().for_each(Leaf::check);
+                let span = Span::new(&key, &self::key(g));
                 let found: Vec<_> =
                     leaves.rows(&span).map(|(k, c)| (k.to_vec(), c.newest().main)).collect();
                 let expected: Vec<_> =
