@@ -210,6 +210,8 @@ impl State {
     /// Makes the revision in the making visible, and tells the watchers.
     fn finish(&mut self) -> Result<(), Fatal> {
         let changes = self.mvcc.finish();
-        self.hub.publish(&self.mvcc, &changes)
+        self.hub.publish(&self.mvcc, &changes)?;
+        self.mvcc.published(changes);
+        Ok(())
     }
 }

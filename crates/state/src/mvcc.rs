@@ -48,6 +48,9 @@ use crate::tally::Tally;
 /// The revision of a store nobody has written to.
 const HEAD_FIRST: i64 = 1;
 
+/// Lists with room for more changes than this are given back to the system.
+const CHANGES_KEPT: usize = 1024;
+
 /// One change of the revision in the making.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
@@ -183,7 +186,7 @@ impl Mvcc {
     }
 
     /// Makes the revision visible, if anything was changed. Returns the changes, which the caller owes
-    /// the watchers.
+    /// the watchers, and then [`Mvcc::published`].
     pub(crate) fn finish(&mut self) -> Vec<Change> {
         if self.changes.is_empty() {
             return Vec::new();
@@ -193,6 +196,15 @@ impl Mvcc {
             self.recent.push(&change.key, change.point);
         }
         std::mem::take(&mut self.changes)
+    }
+
+    /// Takes the list of changes back, to be filled again.
+    pub(crate) fn published(&mut self, mut changes: Vec<Change>) {
+        assert!(self.changes.is_empty(), "one revision is published before the next is made");
+        if changes.capacity() <= CHANGES_KEPT {
+            changes.clear();
+            self.changes = changes;
+        }
     }
 
     /// Whether a revision is in the making.

@@ -56,7 +56,7 @@ mod streams;
 mod watcher;
 
 pub use self::hub::{Delivery, Event, Hub, Notice, Target};
-pub use self::outbox::Outbox;
+pub use self::outbox::{Opening, Outbox};
 pub use self::stream::{Pump, Stream, StreamConfig};
 pub use self::streams::{Shore, Streams};
 
@@ -71,15 +71,14 @@ pub struct StreamId(pub u32);
 /// A watcher's membership in the hub, from one join to the next leave. None is used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token {
+    /// Whose it is. First, so that the tokens of a stream stand together.
     stream: StreamId,
+    /// Counts the joins of the stream.
     n: u64,
+    watch_id: i64,
 }
 
 impl Token {
-    pub(crate) fn new(stream: StreamId, n: u64) -> Self {
-        Self { stream, n }
-    }
-
     /// Whose it is.
     pub fn stream(self) -> StreamId {
         self.stream

@@ -87,6 +87,11 @@ pub trait Outlet {
     /// One message of a stream that goes on.
     fn message(&mut self, to: ReplyTo, message: Bytes);
 
+    /// As [`Outlet::message`], of one message in pieces that the caller keeps.
+    fn pieces(&mut self, to: ReplyTo, pieces: &[&[u8]]) {
+        self.message(to, Bytes::from(pieces.concat()));
+    }
+
     /// A message of `len` bytes begins; its rest comes by [`Outlet::part`].
     fn begin(&mut self, to: ReplyTo, len: u32);
 

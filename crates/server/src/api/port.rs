@@ -36,6 +36,9 @@ use super::{
 use crate::engine::Engine;
 use crate::local::LocalInput;
 
+/// The bytes of proposals that share an allocation.
+const FRAMES: usize = 16 * 1024;
+
 /// Election timeouts without a leader after which streams that want one are ended.
 const LEADERLESS_TIMEOUTS: u32 = 3;
 
@@ -160,7 +163,7 @@ impl Port {
             compacting: Vec::new(),
             leaderless: Leaderless::default(),
             proposals: Vec::new(),
-            frames: BytesMut::new(),
+            frames: BytesMut::with_capacity(FRAMES),
             answers: Buffers::default(),
         }
     }

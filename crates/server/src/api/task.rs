@@ -186,6 +186,13 @@ impl Outlet for Routed<'_> {
         self.outer.message(to, message);
     }
 
+    fn pieces(&mut self, to: ReplyTo, pieces: &[&[u8]]) {
+        if to.connection == INSIDE {
+            return self.answer(to, Some(pieces.concat().into()), None);
+        }
+        self.outer.pieces(to, pieces);
+    }
+
     fn begin(&mut self, to: ReplyTo, len: u32) {
         if to.connection != INSIDE {
             return self.outer.begin(to, len);

@@ -52,7 +52,7 @@ impl Outbox for Out<'_> {
     }
 
     fn send(&mut self, pieces: &[&[u8]]) {
-        self.outlet.message(self.to, Bytes::from(pieces.concat()));
+        self.outlet.pieces(self.to, pieces);
     }
 }
 

@@ -31,6 +31,8 @@ use crate::metrics::{Batch, Operation};
 const ENTRIES_PER_LOCK_MAX: usize = 256;
 /// Deliveries a port may have waiting before its watchers are sent back to the history.
 const DELIVERIES_MAX: usize = 16_384;
+/// The bytes of answers that share an allocation.
+const ANSWERS: usize = 16 * 1024;
 /// How long the thread sleeps when there is nothing to apply.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -90,7 +92,7 @@ impl<'a> Applier<'a> {
         Self {
             engine,
             answers: engine.ports.iter().map(|_| Vec::new()).collect(),
-            buffer: BytesMut::new(),
+            buffer: BytesMut::with_capacity(ANSWERS),
             scratch: Vec::new(),
             replayed: engine.replayed,
             unsaved_entries: 0,

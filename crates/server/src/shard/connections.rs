@@ -5,7 +5,7 @@
 //! - A slot's generation grows with each connection that takes it: answers to the last one find
 //!   nobody.
 //! - A connection is on the dirty list at most once, and written at most once a turn, unless the
-//!   socket takes less than it was given.
+//!   socket takes less than it was given, or a turn has more to say than [`OUTPUT_MAX`].
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -377,6 +377,14 @@ impl Outlet for Connections {
         slot.wire.send_message(stream, message);
     }
 
+    fn pieces(&mut self, to: ReplyTo, pieces: &[&[u8]]) {
+        let Some((slot, stream, tally)) = self.slot(to) else { return };
+        if let Some(method) = slot.wire.method(stream) {
+            tally.sent(method_of(method));
+        }
+        slot.wire.send_pieces(stream, pieces);
+    }
+
     fn begin(&mut self, to: ReplyTo, len: u32) {
         let Some((slot, stream, tally)) = self.slot(to) else { return };
         if let Some(method) = slot.wire.method(stream) {
@@ -410,6 +418,10 @@ impl Outlet for Connections {
         let queued = slot.wire.queued(stream);
         if queued >= STREAM_QUEUE_MAX {
             return 0; // The wire tells when all of it is on its way.
+        }
+        if slot.wire.output_len() >= OUTPUT_MAX {
+            // The socket may take it now. What fails here fails again when the turn's output is written.
+            drop(slot.write());
         }
         if slot.wire.output_len() >= OUTPUT_MAX {
             slot.starved.push(to);

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use proto::etcdserverpb::{RequestHeader, WatchRequest, WatchResponse};
+use proto::etcdserverpb::{RequestHeader, ResponseHeader, WatchRequest, WatchResponse};
 use proto::prost::Message;
 use proto::raft_request::{self, Body};
 use storage::disk::Disk;
 use storage::disk::simulated::SimulatedDisk;
 use storage::revlog::{self, Hurry};
 
-use crate::watch::{Delivery, Outbox, Pump, ShardId, Stream, StreamConfig, StreamId};
+use crate::watch::{Delivery, Opening, Outbox, Pump, ShardId, Stream, StreamConfig, StreamId};
 use crate::{Config, HashTurn, KvHash, Outcome, State, lease};
 
 pub(super) const SHARD: ShardId = ShardId(0);
@@ -208,12 +208,13 @@ impl World {
         let Some(delivery) = self.inbox.pop_front() else { return false };
         let header = self.state.header();
         for notice in &delivery.notices {
+            let mut opening = Opening::new(ResponseHeader { revision: notice.revision, ..header });
             for target in &notice.targets {
                 for &token in target.tokens.iter() {
                     let Some((stream, client)) = self.streams.get_mut(&token.stream()) else {
                         continue;
                     };
-                    if !stream.deliver(token, notice, target, &header, client) {
+                    if !stream.deliver(token, notice, target, &mut opening, client) {
                         stream.detach(&self.state, token, notice.revision);
                     }
                 }

@@ -14,6 +14,12 @@ pub trait Outbox {
     fn send(&mut self, pieces: &[&[u8]]);
 }
 
+/// The bytes that a response without a reason takes before its events, or a few more.
+const HEAD: usize = 48;
+
+/// The field of a `WatchResponse`.
+const WATCH_ID: u32 = 2;
+
 /// A `WatchResponse` but for its events.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Head {
@@ -28,9 +34,9 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(48);
+        let mut out = Vec::with_capacity(HEAD);
         encode::header(&mut out, &self.header);
-        encode::signed(&mut out, 2, self.watch_id);
+        encode::signed(&mut out, WATCH_ID, self.watch_id);
         encode::flag(&mut out, 3, self.created);
         encode::flag(&mut out, 4, self.canceled);
         encode::signed(&mut out, 5, self.compact_revision);
@@ -42,6 +48,40 @@ impl Head {
     pub(super) fn send(&self, out: &mut impl Outbox) {
         out.send(&[&self.encode()]);
     }
+}
+
+/// What the responses of one revision begin with: all with the same header, each with its watcher's id.
+#[derive(Debug)]
+pub struct Opening {
+    pub(super) header: ResponseHeader,
+    /// The header, and the id of the last watcher that was asked for.
+    bytes: Vec<u8>,
+    header_len: usize,
+}
+
+impl Opening {
+    pub fn new(header: ResponseHeader) -> Self {
+        let mut bytes = Vec::with_capacity(HEAD);
+        encode::header(&mut bytes, &header);
+        Self { header, header_len: bytes.len(), bytes }
+    }
+
+    /// What a response to this watcher begins with.
+    fn of(&mut self, watch_id: i64) -> &[u8] {
+        self.bytes.truncate(self.header_len);
+        encode::signed(&mut self.bytes, WATCH_ID, watch_id);
+        &self.bytes
+    }
+}
+
+/// Sends a single event: the same bytes for every watcher but for its id.
+pub(super) fn send_event(
+    opening: &mut Opening,
+    watch_id: i64,
+    event: &[u8],
+    out: &mut impl Outbox,
+) {
+    out.send(&[opening.of(watch_id), event]);
 }
 
 /// Sends events in one message, or, if that would be `size_max` bytes or more and the client can put

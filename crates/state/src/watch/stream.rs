@@ -3,14 +3,14 @@
 //! Requests come in, and deliveries from the hub; encoded `WatchResponse`s go out. All calls are made by
 //! the one thread that owns the connection. Where a call takes the state, that is under a read lock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use proto::error::Error;
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest};
 
 use super::hub::{Mail, Notice, Target};
-use super::outbox::{Head, Outbox, send_events};
+use super::outbox::{Head, Opening, Outbox, send_event, send_events};
 use super::progress::{Promise, Promises, take_ripe};
 use super::watcher::{Mode, Progress, Watcher};
 use super::{ShardId, StreamId, Token};
@@ -48,8 +48,6 @@ pub enum Pump {
 pub struct Stream {
     config: StreamConfig,
     watchers: BTreeMap<i64, Watcher>,
-    /// Looked up only.
-    tokens: HashMap<Token, i64>,
     next_id: i64,
     n_joins: u64,
     /// The last delivery processed.
@@ -64,7 +62,6 @@ impl Stream {
         Self {
             config,
             watchers: BTreeMap::new(),
-            tokens: HashMap::new(),
             next_id: 0,
             n_joins: 0,
             processed: state.hub.sequence(config.shard),
@@ -156,24 +153,22 @@ impl Stream {
     fn join(&mut self, state: &State, watch_id: i64, watcher: &mut Watcher) {
         assert!(watcher.next > state.head(), "history is read up to the head before joining");
         self.n_joins += 1;
-        let token = Token::new(self.config.stream, self.n_joins);
+        let token = Token { stream: self.config.stream, n: self.n_joins, watch_id };
         let (span, previous) = (watcher.span.clone(), watcher.previous);
         let mail = Mail { leaves: false, span, previous, head: state.head() };
         state.hub.post(self.config.shard, token, mail);
-        self.tokens.insert(token, watch_id);
         watcher.mode = Mode::Synced(token);
     }
 
-    fn leave(&mut self, state: &State, watcher: &Watcher) {
+    fn leave(&self, state: &State, watcher: &Watcher) {
         let Mode::Synced(token) = watcher.mode else { return };
-        self.tokens.remove(&token);
         let (span, previous) = (watcher.span.clone(), watcher.previous);
         let mail = Mail { leaves: true, span, previous, head: state.head() };
         state.hub.post(self.config.shard, token, mail);
     }
 
     /// Sends the events of a notice to the watcher `token` stands for, one of those that `target` names.
-    /// `header` is a response header but for its revision.
+    /// `opening` is made of the notice's revision.
     ///
     /// Without room the watcher is behind from this revision on: false, and [`Stream::detach`] is due.
     #[must_use]
@@ -182,39 +177,47 @@ impl Stream {
         token: Token,
         notice: &Notice,
         target: &Target,
-        header: &ResponseHeader,
+        opening: &mut Opening,
         out: &mut impl Outbox,
     ) -> bool {
-        // A token nobody knows was left while the notice was on its way.
-        let Some(&watch_id) = self.tokens.get(&token) else { return true };
-        let watcher = self.watchers.get_mut(&watch_id).expect("a token stands for a watcher");
+        let watch_id = token.watch_id;
+        // A token that is no watcher's any more was left while the notice was on its way.
+        let Some(watcher) = self.watchers.get_mut(&watch_id).filter(|w| w.goes_by(token)) else {
+            return true;
+        };
         if notice.revision < watcher.next {
             assert!(watcher.start > notice.revision, "no revision is delivered twice");
             return true;
         }
-        let events = notice.events_of(target).filter(|event| watcher.wants(event.kind));
-        let events: Vec<_> = events.map(|event| watcher.form(event)).collect();
-        if events.is_empty() {
+        let mut events = notice.events_of(target).filter(|event| watcher.wants(event.kind));
+        let Some(first) = events.next() else {
             watcher.next = notice.revision + 1;
             return true;
-        }
+        };
         if !out.has_room() {
             return false;
         }
-        let header = ResponseHeader { revision: notice.revision, ..*header };
-        let head = Head { header, watch_id, ..Head::default() };
-        send_events(&head, &events, watcher.fragment.then_some(self.config.fragment_size), out);
+        match events.next() {
+            None => send_event(opening, watch_id, watcher.form(first), out),
+            Some(second) => {
+                let all = [first, second].into_iter().chain(events);
+                let all: Vec<_> = all.map(|event| watcher.form(event)).collect();
+                let head = Head { header: opening.header, watch_id, ..Head::default() };
+                let size_max = watcher.fragment.then_some(self.config.fragment_size);
+                send_events(&head, &all, size_max, out);
+            }
+        }
         watcher.sent(notice.revision);
         true
     }
 
     /// Lets the watcher of a notice there was no room for read it from history instead.
     pub fn detach(&mut self, state: &State, token: Token, revision: i64) {
-        let Some(watch_id) = self.tokens.get(&token).copied() else { return };
-        let mut watcher = self.watchers.remove(&watch_id).expect("a token stands for a watcher");
+        let Some(mut watcher) = self.watchers.remove(&token.watch_id) else { return };
+        assert!(watcher.goes_by(token), "it was just refused");
         self.leave(state, &watcher);
         watcher.fall_behind(revision);
-        self.watchers.insert(watch_id, watcher);
+        self.watchers.insert(token.watch_id, watcher);
     }
 
     /// Whether somebody waits for [`Stream::processed`].
@@ -363,6 +366,10 @@ impl Stream {
 }
 
 impl Watcher {
+    fn goes_by(&self, token: Token) -> bool {
+        matches!(self.mode, Mode::Synced(of) if of == token)
+    }
+
     fn sent(&mut self, revision: i64) {
         assert!(revision >= self.next, "revisions are sent in order");
         self.next = revision + 1;

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, VecDeque};
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest};
 
-use super::hub::Delivery;
-use super::outbox::Outbox;
+use super::hub::{Delivery, Notice, Target};
+use super::outbox::{Opening, Outbox};
 use super::stream::{Pump, Stream, StreamConfig};
-use super::{ShardId, StreamId};
+use super::{ShardId, StreamId, Token};
 use crate::State;
 use crate::fault::Fatal;
 
@@ -125,20 +125,39 @@ impl Streams {
     pub fn deliver(&mut self, delivery: &Delivery, shore: &mut impl Shore) {
         let header = shore.header();
         for notice in &delivery.notices {
+            let mut opening = Opening::new(ResponseHeader { revision: notice.revision, ..header });
             for target in &notice.targets {
-                for &token in target.tokens.iter() {
-                    let id = token.stream();
-                    let Some(stream) = self.streams.get_mut(&id) else { continue };
-                    if !stream.deliver(token, notice, target, &header, &mut shore.outbox(id)) {
-                        stream.detach(shore.state(), token, notice.revision);
-                        self.behind.push_back(id);
-                    }
+                for tokens in target.tokens.chunk_by(|a, b| a.stream() == b.stream()) {
+                    self.deliver_to_stream(tokens, notice, target, &mut opening, shore);
                 }
             }
         }
         self.processed = delivery.sequence;
         for (&id, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.has_promises()) {
             stream.processed(delivery.sequence, &header, &mut shore.outbox(id));
+        }
+    }
+
+    /// Passes a notice on to watchers of one stream.
+    fn deliver_to_stream(
+        &mut self,
+        tokens: &[Token],
+        notice: &Notice,
+        target: &Target,
+        opening: &mut Opening,
+        shore: &mut impl Shore,
+    ) {
+        let id = tokens[0].stream();
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let mut rest = tokens.iter();
+        loop {
+            let mut outbox = shore.outbox(id);
+            let refused =
+                rest.find(|&&token| !stream.deliver(token, notice, target, opening, &mut outbox));
+            drop(outbox);
+            let Some(&token) = refused else { return };
+            stream.detach(shore.state(), token, notice.revision);
+            self.behind.push_back(id);
         }
     }
 

@@ -87,6 +87,22 @@ impl Connection {
         self.pump();
     }
 
+    /// As [`Connection::send_message`], of one message in pieces: they are copied to where it is sent from.
+    pub fn send_pieces(&mut self, id: StreamId, pieces: &[&[u8]]) {
+        let len = pieces.iter().map(|piece| piece.len()).sum();
+        match self.start_message(id, len) {
+            Place::Nowhere => {}
+            Place::Output if len < SPLICE_MIN => {
+                self.clock.sent();
+                let out = self.output.buffer();
+                pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+            }
+            Place::Output => self.put_body(Bytes::from(pieces.concat())),
+            Place::Outbox => self.keep(id, Bytes::from(pieces.concat())),
+        }
+        self.pump();
+    }
+
     /// Sends the beginning of a message of `len` bytes, whose rest comes by `send_part`.
     pub fn begin_message(&mut self, id: StreamId, len: u32) {
         self.queue_part(id, message::prefix(len as usize), 0, Bytes::new());
@@ -125,31 +141,46 @@ impl Connection {
 
     /// Frames a message if it fits, and else puts it in line.
     fn queue_message(&mut self, id: StreamId, body: Bytes) {
-        let Some(stream) = self.streams.get_mut(id) else { return };
-        if stream.is_finished() {
-            return;
+        match self.start_message(id, body.len()) {
+            Place::Nowhere => {}
+            Place::Output => self.put_body(body),
+            Place::Outbox => self.keep(id, body),
         }
-        let size = PREFIX_SIZE + body.len();
+    }
+
+    /// Begins a message of `len` bytes: with its frame, if it fits as a whole.
+    fn start_message(&mut self, id: StreamId, len: usize) -> Place {
+        let Some(stream) = self.streams.get_mut(id) else { return Place::Nowhere };
+        if stream.is_finished() {
+            return Place::Nowhere;
+        }
+        let size = PREFIX_SIZE + len;
         if !stream.headers_sent {
             stream.headers_sent = true;
             let block = self.blocks.headers();
             self.put_headers(id, 0, block);
         }
-        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Some(stream) = self.streams.get_mut(id) else { return Place::Nowhere };
         let fits = size <= self.peer.frame_size
             && size as i64 <= stream.send_window.min(self.peer.window)
             && self.output.len() < self.limits.output_high_water;
-        if stream.outbox.is_none() && fits {
-            charge(stream, &mut self.peer.window, size);
-            self.budget.frames_sent += 1;
-            let out = self.output.buffer();
-            out.extend_from_slice(&frame::header(size, frame::DATA, 0, id));
-            out.extend_from_slice(&message::prefix(body.len()));
-            self.put_body(body);
-            return;
+        if stream.outbox.is_some() || !fits {
+            return Place::Outbox;
         }
+        charge(stream, &mut self.peer.window, size);
+        self.budget.frames_sent += 1;
+        let mut head = [0; HEADER_SIZE + PREFIX_SIZE];
+        head[..HEADER_SIZE].copy_from_slice(&frame::header(size, frame::DATA, 0, id));
+        head[HEADER_SIZE..].copy_from_slice(&message::prefix(len));
+        self.output.buffer().extend_from_slice(&head);
+        Place::Output
+    }
+
+    /// Puts a message in line.
+    fn keep(&mut self, id: StreamId, body: Bytes) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
         let outbox = stream.outbox.get_or_insert_default();
-        outbox.queued += size;
+        outbox.queued += PREFIX_SIZE + body.len();
         let prefix = message::prefix(body.len());
         outbox.pieces.push_back(Piece { prefix, prefix_sent: 0, body });
         if stream.send_window > 0 {
@@ -313,6 +344,16 @@ impl Connection {
             stream.outbox = Some(outbox);
         }
     }
+}
+
+/// Where the body of a message belongs that was begun.
+enum Place {
+    /// Its stream is gone.
+    Nowhere,
+    /// Behind its frame's header.
+    Output,
+    /// In line: it does not fit yet.
+    Outbox,
 }
 
 /// Takes what is sent off both windows.
