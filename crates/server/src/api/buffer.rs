@@ -13,8 +13,8 @@ use bytes::Bytes;
 
 /// Answers up to this size are copied out of a buffer that is used again at once.
 const SMALL: usize = 16 * 1024;
-const KEPT_MAX: usize = 8;
-const SIZE_KEPT_MAX: usize = 4 * 1024 * 1024;
+const KEPT_MAX: usize = 32;
+const SIZE_KEPT_MAX: usize = 2 * 1024 * 1024;
 
 /// The buffers of one port.
 #[derive(Debug, Default)]

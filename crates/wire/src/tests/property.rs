@@ -219,7 +219,12 @@ fn every_answer_arrives_whole_through_any_windows() {
                 let body = g.bytes(0..if large { 40_000 } else { 100 });
                 expected.extend_from_slice(&crate::message::prefix(body.len()));
                 expected.extend_from_slice(&body);
-                connection.send_message(StreamId(id), body);
+                if g.chance(50) {
+                    let pieces = body.split_at(g.int(0..=body.len()));
+                    connection.send_pieces(StreamId(id), &[pieces.0, pieces.1]);
+                } else {
+                    connection.send_message(StreamId(id), body);
+                }
             }
             connection.finish(StreamId(id), &Status::OK);
         }
