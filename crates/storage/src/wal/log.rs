@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::open::{self, End, io_of};
 use super::record::Encoder;
 use super::replay::Replay;
-use super::segment::{self, Name, Pipeline, Prepared, Segment, Workshop};
+use super::segment::{self, Name, Orders, Pipeline, Prepared, Segment, Workshop};
 use super::{EntryRef, HardState, OpenError, Position, Recovered, Settings, SnapshotMark};
 use crate::disk::{Disk, File};
 use crate::pace::Hurry;
@@ -16,8 +16,8 @@ use crate::pace::Hurry;
 /// Past this many bytes `append` writes without waiting for `flush`.
 const BUFFER_MAX: usize = 4 << 20;
 
-/// The next segment is prepared when one part in so many of the last is full.
-const PREPARE_AFTER: u64 = 2;
+/// The next segment is prepared from when one part in so many of the last is full until one is left.
+const PREPARE_PARTS: u64 = 8;
 
 /// A buffer that had to grow beyond this is given back.
 const BUFFER_KEPT_MAX: usize = 1 << 20;
@@ -277,10 +277,17 @@ impl Wal {
     }
 
     fn prepare_ahead(&mut self) -> io::Result<()> {
-        let due = self.offset >= self.workshop.segment_size / PREPARE_AFTER;
-        if self.background && due && self.next.is_none() && self.pipeline.is_none() {
+        let segment_size = self.workshop.segment_size;
+        let part = segment_size / PREPARE_PARTS;
+        if !self.background || self.offset < part || self.next.is_some() {
+            return Ok(());
+        }
+        if self.pipeline.is_none() {
             self.pipeline = Some(Pipeline::start(self.workshop.clone(), self.n_prepared)?);
             self.n_prepared += 1;
+        }
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.need((self.offset - part) * PREPARE_PARTS / (PREPARE_PARTS - 2));
         }
         Ok(())
     }
@@ -368,7 +375,7 @@ impl Wal {
     }
 
     fn prepare(&mut self) -> io::Result<Prepared> {
-        let prepared = self.workshop.prepare(self.n_prepared, segment::never(), &mut Hurry)?;
+        let prepared = self.workshop.prepare(self.n_prepared, &Orders::default(), &mut Hurry)?;
         self.n_prepared += 1;
         Ok(prepared)
     }

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
 use crate::disk::{Disk, File, Lock};
@@ -95,18 +95,20 @@ impl Workshop {
     pub(super) fn prepare(
         &self,
         n: u64,
-        stop: &AtomicBool,
+        orders: &Orders,
         pace: &mut dyn Pace,
     ) -> io::Result<Prepared> {
         let path = self.dir.join(format!("{}.tmp", n % 2));
         let file = self.disk.create(&path)?;
         let mut portions = Portions::new(pace);
         let mut done = 0;
-        while done < self.segment_size && !stop.load(Ordering::Relaxed) {
+        while done < self.segment_size && !orders.stop.load(Ordering::Relaxed) {
             let part = ZEROS.len().min((self.segment_size - done) as usize);
             file.write_at(done, &ZEROS[..part])?;
-            portions.wrote(done, done + part as u64, &*file)?;
-            done += part as u64;
+            let end = done + part as u64;
+            orders.done.store(end, Ordering::Relaxed);
+            portions.wrote(done, end, &*file)?;
+            done = end;
         }
         file.sync()?;
         Ok(Prepared { path, file })
@@ -132,14 +134,19 @@ impl Pipeline {
         Ok(Self { ready, orders, thread: Some(thread) })
     }
 
+    /// So many bytes of the segment should be there by now.
+    pub(super) fn need(&self, bytes: u64) {
+        self.orders.needed.store(bytes, Ordering::Relaxed);
+    }
+
     /// The segment, waiting for it if need be; `None` if the thread has given up.
     pub(super) fn take(&self) -> Option<io::Result<Prepared>> {
-        self.order(&self.orders.hurry);
+        self.need(u64::MAX);
+        self.wake();
         self.ready.recv().ok()
     }
 
-    fn order(&self, order: &AtomicBool) {
-        order.store(true, Ordering::Relaxed);
+    fn wake(&self) {
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
@@ -148,7 +155,8 @@ impl Pipeline {
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
-        self.order(&self.orders.stop);
+        self.orders.stop.store(true, Ordering::Relaxed);
+        self.wake();
         if let Some(thread) = self.thread.take() {
             // A panic over there has been reported by its own thread.
             drop(thread.join());
@@ -158,23 +166,24 @@ impl Drop for Pipeline {
 
 /// What the thread is told meanwhile.
 #[derive(Default)]
-struct Orders {
+pub(super) struct Orders {
     /// Nobody needs the segment any more.
     stop: AtomicBool,
-    /// Somebody waits for it.
-    hurry: AtomicBool,
+    /// Bytes that should be there by now: the thread takes its time while it is ahead of that.
+    needed: AtomicU64,
+    /// Bytes that are there.
+    done: AtomicU64,
+}
+
+impl Orders {
+    fn is_behind(&self) -> bool {
+        self.done.load(Ordering::Relaxed) < self.needed.load(Ordering::Relaxed)
+    }
 }
 
 fn make(workshop: &Workshop, n: u64, give: &SyncSender<io::Result<Prepared>>, orders: &Orders) {
-    let Orders { stop, hurry } = orders;
-    let is_hurried = || stop.load(Ordering::Relaxed) || hurry.load(Ordering::Relaxed);
+    let is_hurried = || orders.stop.load(Ordering::Relaxed) || orders.is_behind();
     let mut leisure = Leisure::new(RESTS, is_hurried);
     // One that nobody takes is left behind: it costs space until the next start, nothing else.
-    let _ = give.send(workshop.prepare(n, &orders.stop, &mut leisure));
-}
-
-/// Never set: for preparing a segment that is needed now.
-pub(super) fn never() -> &'static AtomicBool {
-    static NEVER: OnceLock<AtomicBool> = OnceLock::new();
-    NEVER.get_or_init(AtomicBool::default)
+    let _ = give.send(workshop.prepare(n, orders, &mut leisure));
 }
