@@ -48,7 +48,7 @@ pub use self::fault::{Fatal, Stop};
 pub use self::mvcc::check;
 pub use self::mvcc::hash::{HashJob, HashRun, HashTurn, KvHash};
 pub use self::mvcc::long::LongRange;
-pub use self::mvcc::range::Fit;
+pub use self::mvcc::range::{AtOnce, Fit};
 pub use self::mvcc::stream::{RangeStream, Turn};
 pub use self::snapshot::{File, Gathered, Snapshot, SnapshotRun, Unwritten};
 pub use self::state::{Config, State};

@@ -26,6 +26,7 @@ pub(crate) mod hash;
 pub(crate) mod history;
 pub(crate) mod index;
 pub(crate) mod long;
+mod picks;
 pub(crate) mod range;
 pub(crate) mod recent;
 pub(crate) mod stream;

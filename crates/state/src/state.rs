@@ -36,7 +36,7 @@ use crate::membership::Membership;
 use crate::mvcc::Mvcc;
 use crate::mvcc::hash::{HashJob, HashRun, HashTurn, KvHash};
 use crate::mvcc::long::LongRange;
-use crate::mvcc::range::Fit;
+use crate::mvcc::range::{AtOnce, Fit};
 use crate::mvcc::stream::{RangeStream, Turn};
 use crate::quota::Quota;
 use crate::watch::Hub;
@@ -240,18 +240,18 @@ impl State {
         self.mvcc.range(request, self.header(), out)
     }
 
-    /// As [`State::range`], of a response that is not much longer than `size_max`.
+    /// As [`State::range`]; gives up when that is too much for one go.
     pub fn range_within(
         &self,
         request: &RangeRequest,
-        size_max: usize,
+        most: AtOnce,
         out: &mut Vec<u8>,
     ) -> Result<Fit, Stop> {
-        self.mvcc.range_within(request, self.header(), size_max, out)
+        self.mvcc.range_within(request, self.header(), most, out)
     }
 
     /// Begins a range that was too long; to be asked right after, without letting go of the state.
-    pub fn long_range(&self, request: RangeRequest) -> Option<LongRange> {
+    pub fn long_range(&self, request: RangeRequest) -> LongRange {
         LongRange::new(request, self.header())
     }
 

@@ -9,6 +9,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use proto::Method;
+use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcdserverpb::request_op::Request;
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{
@@ -73,15 +74,22 @@ fn a_range_of_any_size_is_answered_in_little_memory() {
         let client = server.ready().await;
         fill(&client, mib).await;
         let before = server.memory();
-        let reader = Client::with_window(home.client_port, MIB as u32).await.expect("a server");
-        let mut stream = reader.open(Method::Range).await.expect("a call");
-        stream.send(&everything(), true).expect("a call");
-        let reading = tokio::spawn(async move { stream.drain().await });
-        puts_go_on(&client).await;
-        grew_at_most(RANGE_GROWTH_MAX, before, &server);
-        let n = reading.await.expect("no panic");
-        assert!(n.as_ref().is_ok_and(|n| *n > mib * MIB), "not all of it came: {n:?}");
-        grew_at_most(RANGE_GROWTH_MAX, before, &server);
+        let latest_first = RangeRequest {
+            sort_target: SortTarget::Mod.into(),
+            sort_order: SortOrder::Descend.into(),
+            ..everything()
+        };
+        for request in [everything(), latest_first] {
+            let reader = Client::with_window(home.client_port, MIB as u32).await.expect("a server");
+            let mut stream = reader.open(Method::Range).await.expect("a call");
+            stream.send(&request, true).expect("a call");
+            let reading = tokio::spawn(async move { stream.drain().await });
+            puts_go_on(&client).await;
+            grew_at_most(RANGE_GROWTH_MAX, before, &server);
+            let n = reading.await.expect("no panic");
+            assert!(n.as_ref().is_ok_and(|n| *n > mib * MIB), "not all of it came: {n:?}");
+            grew_at_most(RANGE_GROWTH_MAX, before, &server);
+        }
     });
 }
 

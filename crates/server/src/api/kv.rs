@@ -40,11 +40,11 @@ fn answer_range(
     }
     turn.served.range_ops += 1;
     let engine = turn.engine;
-    let written = turn.state().range_within(request, long::LONG, port.answers.begin());
+    let written = turn.state().range_within(request, long::AT_ONCE, port.answers.begin());
     let result = engine.refusal_of(written);
     if let Ok(Fit::TooLong) = result {
         let range = turn.state().long_range(request.clone());
-        long::begin(port, call.to, range.expect("what is too long is a walk over the keys"));
+        long::begin(port, call.to, range);
         return Ok(());
     }
     turn.served.ranges[usize::from(result.is_ok())] += 1;

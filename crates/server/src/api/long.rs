@@ -1,7 +1,7 @@
 //! Ranges too long to be answered at once: in turns, at the pace of the client.
 //!
 //! ```text
-//!  kv::range ── more than LONG ──► measuring, a turn each ──► sending, PIECE by PIECE
+//!  kv::range ── not AT_ONCE ──► measuring, a turn each ──► sending, PIECE by PIECE
 //!                                   └ everybody else comes in between ┘   └ waits for room
 //! ```
 //!
@@ -12,13 +12,13 @@
 
 use bytes::Bytes;
 use proto::error::{Code, Status};
-use state::LongRange;
+use state::{AtOnce, LongRange};
 
 use super::port::{Handler, Port, Turn};
 use super::{ROOM, ReplyTo};
 
-/// An answer up to this size, and a row, is made at once.
-pub(super) const LONG: usize = 2 << 20;
+/// An answer up to this size, and a row, is made at once, if not too many keys have to be looked at.
+pub(super) const AT_ONCE: AtOnce = AtOnce { bytes: 2 << 20, keys: 5_000 };
 /// What is handed to the connection at a time.
 const PIECE: usize = 256 << 10;
 /// A stream with less room still has something of the last piece to send.

@@ -145,11 +145,6 @@ impl Index {
         self.chains(span).filter_map(move |(key, chain)| Some((key, chain.at(main)?)))
     }
 
-    /// How many keys of `span` are there at revision `main`.
-    pub(crate) fn count(&self, span: &Span, main: i64) -> i64 {
-        self.chains(span).filter(|(_, chain)| chain.is_live_at(main)).count() as i64
-    }
-
     /// The keys of `span` with all that is known of them, deleted ones too.
     pub(crate) fn chains<'a>(
         &'a self,

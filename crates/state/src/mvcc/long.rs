@@ -1,7 +1,8 @@
 //! A range too long to be answered at once: measured first, then written piece by piece.
 //!
-//! A message begins with its length, so its rows are walked twice. Between turns the caller lets go of
-//! the state; all rows are of one revision nevertheless.
+//! A message begins with its length, so its keys are walked twice; rows in an order of the client's own
+//! are picked on the first walk, and looked up one by one then. Between turns the caller lets go of the
+//! state; all rows are of one revision nevertheless.
 //!
 //! ```text
 //! measure ─ measure ─ … ─► length ─► rows ─ rows ─ … ─► Last
@@ -12,16 +13,13 @@
 //!
 //! - As many bytes are written as were measured.   (asserted by `write`)
 //! - A range that a compaction has passed since its last turn fails: the rows may be gone.
-//!
-//! # Not here
-//!
-//! Orders and filters of the client's own: those need all rows at once, see `range`.
 
 use proto::etcdserverpb::{RangeRequest, ResponseHeader};
 
 use super::Mvcc;
 use super::index::{Point, Span};
-use super::range::{COUNT, KVS, MORE, is_plain, limit};
+use super::picks::Picks;
+use super::range::{COUNT, MORE, is_plain, row_len, rows_max};
 use super::stream::Turn;
 use crate::encode;
 use crate::fault::{Fatal, Stop};
@@ -38,6 +36,8 @@ pub struct LongRange {
     /// Where the walk goes on, and how many rows it may still show.
     rest: Span,
     left: usize,
+    /// The rows of an order of the client's own.
+    picks: Option<Picks>,
     /// What stands before the rows, and behind them.
     head: Vec<u8>,
     tail: Vec<u8>,
@@ -48,17 +48,14 @@ pub struct LongRange {
 }
 
 impl LongRange {
-    /// `None` if `request` can't be answered in turns.
-    pub(crate) fn new(request: RangeRequest, header: ResponseHeader) -> Option<Self> {
-        if request.count_only || !is_plain(&request) {
-            return None;
-        }
+    pub(crate) fn new(request: RangeRequest, header: ResponseHeader) -> Self {
         let span = Span::new(&request.key, &request.range_end);
         let mut head = Vec::new();
         encode::header(&mut head, &header);
-        Some(Self {
+        Self {
             rest: span.clone(),
-            left: limit(&request),
+            left: rows_max(&request),
+            picks: (!is_plain(&request)).then(|| Picks::new(&request)),
             at: request.revision.max(0),
             len: head.len() as u64,
             head,
@@ -67,7 +64,7 @@ impl LongRange {
             scratch: Vec::new(),
             span,
             request,
-        })
+        }
     }
 
     /// Bytes of the response that are not written yet, once it is measured.
@@ -77,27 +74,51 @@ impl LongRange {
 
     /// Looks at some keys. The answer is the length of the whole response, once it is known.
     pub(crate) fn measure(&mut self, mvcc: &Mvcc) -> Result<Option<u64>, Stop> {
+        self.measure_within(mvcc, KEYS_PER_TURN)
+    }
+
+    /// As `measure`, looking at up to `keys_max` keys.
+    pub(super) fn measure_within(
+        &mut self,
+        mvcc: &Mvcc,
+        keys_max: usize,
+    ) -> Result<Option<u64>, Stop> {
         self.at = mvcc.readable(self.at)?;
         let mut chains = mvcc.index.chains(&self.rest);
-        for (key, chain) in chains.by_ref().take(KEYS_PER_TURN) {
-            let Some(point) = chain.at(self.at) else { continue };
-            self.total += 1;
-            if self.left > 0 {
-                self.left -= 1;
-                self.len += row_len(mvcc, &self.request, key, &point, &mut self.scratch)?;
-            } else {
-                self.tail.clear();
-                encode::flag(&mut self.tail, MORE, true);
+        for (key, chain) in chains.by_ref().take(keys_max) {
+            if let Some(point) = chain.at(self.at) {
+                self.total += 1;
+                self.see(mvcc, key, &point)?;
             }
         }
         if let Some((key, _)) = chains.next() {
             self.rest = self.span.resume(key);
             return Ok(None);
         }
+        let rows_max = rows_max(&self.request);
+        let more = match &self.picks {
+            Some(picks) => {
+                self.len += picks.bytes();
+                picks.has_more()
+            }
+            None => !self.request.count_only && self.total as usize > rows_max,
+        };
+        encode::flag(&mut self.tail, MORE, more);
         encode::signed(&mut self.tail, COUNT, self.total);
         self.len += self.tail.len() as u64;
-        (self.rest, self.left) = (self.span.clone(), limit(&self.request));
+        (self.rest, self.left) = (self.span.clone(), rows_max);
         Ok(Some(self.len))
+    }
+
+    fn see(&mut self, mvcc: &Mvcc, key: &[u8], point: &Point) -> Result<(), Fatal> {
+        if let Some(picks) = &mut self.picks {
+            return picks.offer(mvcc, &self.request, key, point);
+        }
+        if self.left > 0 {
+            self.left -= 1;
+            self.len += row_len(mvcc, &self.request, key, point, &mut self.scratch)?;
+        }
+        Ok(())
     }
 
     /// Appends the next bytes of the response, about `size` of them.
@@ -107,53 +128,62 @@ impl LongRange {
         size: usize,
         out: &mut Vec<u8>,
     ) -> Result<Turn, Stop> {
-        let at = mvcc.readable(self.at)?;
+        self.at = mvcc.readable(self.at)?;
         let before = out.len();
+        let full_at = before.saturating_add(size);
         out.append(&mut self.head);
-        let mut chains = mvcc.index.chains(&self.rest);
-        let mut seen = 0;
-        let next = loop {
-            if self.left == 0 {
-                break None;
-            }
-            let Some((key, chain)) = chains.next() else { break None };
-            if out.len() - before >= size || seen == KEYS_PER_TURN {
-                break Some(key);
-            }
-            seen += 1;
-            let Some(point) = chain.at(at) else { continue };
-            mvcc.row(self.request.keys_only, key, &point, out)?;
-            self.left -= 1;
-        };
-        if let Some(key) = next {
-            self.rest = self.span.resume(key);
+        let turn = if self.picks.is_some() {
+            self.write_picks(mvcc, full_at, out)?
         } else {
+            self.write_walk(mvcc, full_at, out)?
+        };
+        if turn == Turn::Last {
             out.append(&mut self.tail);
         }
         let written = (out.len() - before) as u64;
         self.len = self.len.checked_sub(written).expect("no more is written than was measured");
-        if next.is_some() {
-            return Ok(Turn::More);
+        assert!(turn == Turn::More || self.len == 0, "as much is written as was measured");
+        Ok(turn)
+    }
+
+    fn write_walk(
+        &mut self,
+        mvcc: &Mvcc,
+        full_at: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Turn, Fatal> {
+        let chains = mvcc.index.chains(&self.rest);
+        for (n_seen, (key, chain)) in chains.enumerate() {
+            if self.left == 0 {
+                break;
+            }
+            if out.len() >= full_at || n_seen == KEYS_PER_TURN {
+                self.rest = self.span.resume(key);
+                return Ok(Turn::More);
+            }
+            if let Some(point) = chain.at(self.at) {
+                mvcc.row(self.request.keys_only, key, &point, out)?;
+                self.left -= 1;
+            }
         }
-        assert_eq!(self.len, 0, "as much is written as was measured");
         Ok(Turn::Last)
     }
-}
 
-/// The length of a row, with what stands before it.
-fn row_len(
-    mvcc: &Mvcc,
-    request: &RangeRequest,
-    key: &[u8],
-    point: &Point,
-    scratch: &mut Vec<u8>,
-) -> Result<u64, Fatal> {
-    scratch.clear();
-    if request.keys_only {
-        mvcc.row(true, key, point, scratch)?;
-        return Ok(scratch.len() as u64);
+    fn write_picks(
+        &mut self,
+        mvcc: &Mvcc,
+        full_at: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Turn, Fatal> {
+        let Some(picks) = &mut self.picks else { return Ok(Turn::Last) };
+        for _ in 0..KEYS_PER_TURN {
+            if out.len() >= full_at {
+                break;
+            }
+            let Some(key) = picks.take() else { break };
+            let point = mvcc.index.at(&key, self.at).expect("no compaction has passed");
+            mvcc.row_for(&self.request, &key, &point, out)?;
+        }
+        Ok(if picks.is_empty() { Turn::Last } else { Turn::More })
     }
-    let len = mvcc.len_of(point.place)?;
-    encode::prefix(scratch, KVS, len);
-    Ok((scratch.len() + len) as u64)
 }

@@ -1,13 +1,13 @@
 //! Ranges: rows, in key order or sorted, straight into the response.
 //!
 //! A plain range is one walk over the index; each row's stored bytes are copied into the response as
-//! they are. Where order or filter is the client's own, all rows are gathered first, as etcd does.
+//! they are. Where order or filter is the client's own, rows are picked first, see [`super::picks`]. What
+//! takes too long for one go is a [`LongRange`]'s.
 //!
 //! # Invariants
 //!
 //! - `count` is the number of keys in the interval, whatever limit and filters leave of them.
 //! - With `keys_only` no value is touched, unless the order is by value; the lease is then absent too.
-//! - Rows that are equal in the client's order stay in key order.
 
 use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcdserverpb::{RangeRequest, ResponseHeader};
@@ -15,6 +15,8 @@ use proto::mvccpb::KeyValue;
 
 use super::Mvcc;
 use super::index::{Point, Span};
+use super::long::LongRange;
+use super::stream::Turn;
 use crate::encode::{self, KeyValueParts};
 use crate::fault::{Fatal, Stop};
 
@@ -34,9 +36,10 @@ pub(crate) fn is_key_ordered(request: &RangeRequest) -> bool {
 /// order.
 pub(super) fn is_plain(request: &RangeRequest) -> bool {
     let by_key = request.sort_target == SortTarget::Key as i32;
-    is_key_ordered(request)
+    let as_they_are = is_key_ordered(request)
         && !is_filtered(request)
-        && (by_key || request.sort_order != SortOrder::None as i32)
+        && (by_key || request.sort_order != SortOrder::None as i32);
+    request.count_only || as_they_are
 }
 
 pub(crate) fn is_filtered(request: &RangeRequest) -> bool {
@@ -54,6 +57,33 @@ pub(super) fn limit(request: &RangeRequest) -> usize {
     }
 }
 
+/// How many rows a walk shows.
+pub(super) fn rows_max(request: &RangeRequest) -> usize {
+    if request.count_only { 0 } else { limit(request) }
+}
+
+/// How much of a range may be done in one go.
+#[derive(Clone, Copy, Debug)]
+pub struct AtOnce {
+    /// Bytes of the response, and a row.
+    pub bytes: usize,
+    /// Keys looked at.
+    pub keys: usize,
+}
+
+impl AtOnce {
+    /// However long it takes.
+    pub(crate) const ALL: Self = Self { bytes: usize::MAX, keys: usize::MAX };
+}
+
+/// Whether a response was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    Whole,
+    /// It was begun and has to be thrown away: see [`LongRange`].
+    TooLong,
+}
+
 impl Mvcc {
     /// Appends the response to `request`. Its revision is read, whatever `header` says.
     pub(crate) fn range(
@@ -62,58 +92,57 @@ impl Mvcc {
         header: ResponseHeader,
         out: &mut Vec<u8>,
     ) -> Result<(), Stop> {
-        self.range_within(request, header, usize::MAX, out).map(drop)
+        self.range_within(request, header, AtOnce::ALL, out).map(drop)
     }
 
-    /// As `range`; gives up when a walk over the keys has written more than `size_max`.
+    /// As `range`; gives up when it is too much for one go.
     pub(crate) fn range_within(
         &self,
         request: &RangeRequest,
         header: ResponseHeader,
-        size_max: usize,
+        most: AtOnce,
         out: &mut Vec<u8>,
     ) -> Result<Fit, Stop> {
         let at = self.readable(request.revision)?;
-        let span = Span::new(&request.key, &request.range_end);
-        encode::header(out, &ResponseHeader { revision: self.now(), ..header });
-        if request.count_only {
-            encode::signed(out, COUNT, self.index.count(&span, at));
-            return Ok(Fit::Whole);
+        let header = ResponseHeader { revision: self.now(), ..header };
+        if is_plain(request) {
+            encode::header(out, &header);
+            return Ok(self.walk(request, at, most, out)?);
         }
-        let counts = if is_plain(request) {
-            match self.walk(request, &span, at, size_max, out)? {
-                Some(counts) => counts,
-                None => return Ok(Fit::TooLong),
-            }
-        } else {
-            self.gather(request, &span, at, out)?
-        };
-        encode::flag(out, MORE, counts.more);
-        encode::signed(out, COUNT, counts.total);
+        let mut range = LongRange::new(request.clone(), header);
+        let len = range.measure_within(self, most.keys)?;
+        if len.is_none_or(|len| len > most.bytes as u64) {
+            return Ok(Fit::TooLong);
+        }
+        while range.write(self, usize::MAX, out)? == Turn::More {}
         Ok(Fit::Whole)
     }
 
     fn walk(
         &self,
         request: &RangeRequest,
-        span: &Span,
         at: i64,
-        size_max: usize,
+        most: AtOnce,
         out: &mut Vec<u8>,
-    ) -> Result<Option<Counts>, Fatal> {
-        let limit = limit(request);
-        let full_at = out.len().saturating_add(size_max);
-        let mut rows = self.index.scan(span, at);
-        let mut n = 0;
-        for (key, point) in rows.by_ref().take(limit) {
-            self.row(request.keys_only, key, &point, out)?;
-            n += 1;
-            if out.len() > full_at {
-                return Ok(None);
+    ) -> Result<Fit, Fatal> {
+        let rows_max = rows_max(request);
+        let full_at = out.len().saturating_add(most.bytes);
+        let span = Span::new(&request.key, &request.range_end);
+        let mut n_rows = 0;
+        for (n_seen, (key, chain)) in self.index.chains(&span).enumerate() {
+            if n_seen == most.keys || out.len() > full_at {
+                return Ok(Fit::TooLong);
+            }
+            if n_rows >= rows_max {
+                n_rows += usize::from(chain.is_live_at(at));
+            } else if let Some(point) = chain.at(at) {
+                n_rows += 1;
+                self.row(request.keys_only, key, &point, out)?;
             }
         }
-        let beyond = rows.count();
-        Ok(Some(Counts { total: (n + beyond) as i64, more: beyond > 0 }))
+        encode::flag(out, MORE, n_rows > rows_max && !request.count_only);
+        encode::signed(out, COUNT, n_rows as i64);
+        Ok(Fit::Whole)
     }
 
     /// Appends one row, from the index alone or as it is stored.
@@ -139,85 +168,38 @@ impl Mvcc {
         Ok(())
     }
 
-    fn gather(
+    /// Appends a row as `request` wants it.
+    pub(super) fn row_for(
         &self,
         request: &RangeRequest,
-        span: &Span,
-        at: i64,
+        key: &[u8],
+        point: &Point,
         out: &mut Vec<u8>,
-    ) -> Result<Counts, Fatal> {
-        let by_value = request.sort_target == SortTarget::Value as i32;
-        let limit = limit(request);
-        // Told a target but no order, etcd sorts only what a walk by key would have shown.
-        let first = is_key_ordered(request) && !is_filtered(request);
-        let rows_max = if first { limit.saturating_add(1) } else { usize::MAX };
-        let mut total = 0;
-        let mut rows = Vec::new();
-        for (key, point) in self.index.scan(span, at) {
-            total += 1;
-            if rows.len() < rows_max && passes(request, &point) {
-                let kv = if by_value { Some(self.key_value(&point)?) } else { None };
-                rows.push(Row { key, point, kv });
-            }
+    ) -> Result<(), Fatal> {
+        if request.keys_only && request.sort_target == SortTarget::Value as i32 {
+            encode_without_value(&self.key_value(point)?, out);
+            return Ok(());
         }
-        sort(request, &mut rows);
-        for row in rows.iter().take(limit) {
-            match &row.kv {
-                Some(kv) if request.keys_only => encode_without_value(kv, out),
-                Some(_) | None => self.row(request.keys_only, row.key, &row.point, out)?,
-            }
-        }
-        Ok(Counts { total, more: rows.len() > limit })
+        self.row(request.keys_only, key, point, out)
     }
 }
 
-/// Whether a response was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
-    Whole,
-    /// It was begun and has to be thrown away: see [`super::long::LongRange`].
-    TooLong,
-}
-
-struct Counts {
-    total: i64,
-    more: bool,
-}
-
-struct Row<'a> {
-    key: &'a [u8],
-    point: Point,
-    /// Read if it is sorted by.
-    kv: Option<KeyValue>,
-}
-
-fn passes(request: &RangeRequest, point: &Point) -> bool {
-    let within = |n: i64, min: i64, max: i64| (min == 0 || n >= min) && (max == 0 || n <= max);
-    within(point.main, request.min_mod_revision, request.max_mod_revision)
-        && within(point.create_revision, request.min_create_revision, request.max_create_revision)
-}
-
-fn sort(request: &RangeRequest, rows: &mut [Row<'_>]) {
-    // The numbers have been checked before anything was proposed; a txn of a stranger's log may still
-    // hold others, which then mean nothing.
-    let target = SortTarget::try_from(request.sort_target).unwrap_or(SortTarget::Key);
-    let order = SortOrder::try_from(request.sort_order).unwrap_or(SortOrder::None);
-    let compare = |a: &Row<'_>, b: &Row<'_>| match target {
-        SortTarget::Key => a.key.cmp(b.key),
-        SortTarget::Version => a.point.version.cmp(&b.point.version),
-        SortTarget::Create => a.point.create_revision.cmp(&b.point.create_revision),
-        SortTarget::Mod => a.point.main.cmp(&b.point.main),
-        SortTarget::Value => value(a).cmp(value(b)),
-    };
-    match order {
-        SortOrder::None if target == SortTarget::Key => {}
-        SortOrder::None | SortOrder::Ascend => rows.sort_by(compare),
-        SortOrder::Descend => rows.sort_by(|a, b| compare(a, b).reverse()),
+/// The length of a row, with what stands before it.
+pub(super) fn row_len(
+    mvcc: &Mvcc,
+    request: &RangeRequest,
+    key: &[u8],
+    point: &Point,
+    scratch: &mut Vec<u8>,
+) -> Result<u64, Fatal> {
+    scratch.clear();
+    if request.keys_only {
+        mvcc.row_for(request, key, point, scratch)?;
+        return Ok(scratch.len() as u64);
     }
-}
-
-fn value<'a>(row: &'a Row<'_>) -> &'a [u8] {
-    row.kv.as_ref().map_or(&[], |kv| &kv.value)
+    let len = mvcc.len_of(point.place)?;
+    encode::prefix(scratch, KVS, len);
+    Ok((scratch.len() + len) as u64)
 }
 
 fn encode_without_value(kv: &KeyValue, out: &mut Vec<u8>) {

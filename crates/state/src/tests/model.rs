@@ -272,7 +272,7 @@ fn check_range(world: &World, model: &Model, request: &RangeRequest) {
 
 /// In turns, the answer is the same to the byte, and as long as was measured.
 fn check_in_turns(world: &World, request: &RangeRequest, expected: &[u8]) {
-    let Some(mut range) = world.state.long_range(request.clone()) else { return };
+    let mut range = world.state.long_range(request.clone());
     let len = loop {
         match world.state.measure(&mut range) {
             Ok(Some(len)) => break len,
