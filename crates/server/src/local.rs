@@ -26,6 +26,8 @@ use crate::engine::Engine;
 const MESSAGES_MAX: usize = 64;
 /// Of these, places kept free: a stream may send once more before it asks, and has to end.
 const RESERVE: usize = 2;
+/// Pieces of one answer that may wait for its task, and the places kept free.
+const PIECES_MAX: usize = 2 + RESERVE;
 /// How long the thread sleeps when nothing comes in: deadlines are looked at this often.
 const IDLE: Duration = Duration::from_millis(100);
 
@@ -44,12 +46,15 @@ pub struct Waiting {
     answers: Sender<Answer>,
     /// Set when a stream was told that there is no room: whoever makes some says so.
     starved: Arc<AtomicBool>,
+    /// Whether a message that comes in parts is wanted so.
+    in_pieces: bool,
 }
 
 impl Waiting {
-    fn new() -> (Self, Receiver<Answer>) {
-        let (answers, receiver) = mpsc::channel(MESSAGES_MAX);
-        (Self { answers, starved: Arc::default() }, receiver)
+    fn new(in_pieces: bool) -> (Self, Receiver<Answer>) {
+        let messages_max = if in_pieces { PIECES_MAX } else { MESSAGES_MAX };
+        let (answers, receiver) = mpsc::channel(messages_max);
+        (Self { answers, starved: Arc::default(), in_pieces }, receiver)
     }
 
     /// As [`Outlet::room`]. Looks again after it has said no: of this thread and the one that makes
@@ -92,7 +97,7 @@ impl Local {
     /// Makes a unary call and waits for its answer.
     pub async fn call(&self, method: Method, caller: Caller, body: Bytes) -> Result<Bytes, Status> {
         let to = self.fresh();
-        let mut stream = self.begin(to, Input::Call { to, method, caller, body })?;
+        let mut stream = self.begin(to, Input::Call { to, method, caller, body }, false)?;
         let mut reply = None;
         loop {
             match stream.next().await? {
@@ -105,17 +110,23 @@ impl Local {
     /// Begins a call whose answer is a stream.
     pub fn stream(&self, method: Method, caller: Caller, body: Bytes) -> Result<Stream, Status> {
         let to = self.fresh();
-        self.begin(to, Input::Call { to, method, caller, body })
+        self.begin(to, Input::Call { to, method, caller, body }, false)
+    }
+
+    /// Makes a unary call, a long answer to which comes in pieces.
+    pub fn pieces(&self, method: Method, caller: Caller, body: Bytes) -> Result<Stream, Status> {
+        let to = self.fresh();
+        self.begin(to, Input::Call { to, method, caller, body }, true)
     }
 
     /// Begins a call whose request is a stream too.
     pub fn open(&self, method: Method, caller: Caller) -> Result<Stream, Status> {
         let to = self.fresh();
-        self.begin(to, Input::Open { to, method, caller })
+        self.begin(to, Input::Open { to, method, caller }, false)
     }
 
-    fn begin(&self, to: ReplyTo, input: Input) -> Result<Stream, Status> {
-        let (caller, receiver) = Waiting::new();
+    fn begin(&self, to: ReplyTo, input: Input, in_pieces: bool) -> Result<Stream, Status> {
+        let (caller, receiver) = Waiting::new(in_pieces);
         let starved = Arc::clone(&caller.starved);
         let begin = PortWork::Local(LocalInput::Begin { input, caller });
         match self.inbox.push(begin) {
@@ -155,7 +166,7 @@ impl Stream {
         let answer = self.receiver.recv().await;
         fence(Ordering::SeqCst);
         // Half of it, so that a stream is not sent for after each message.
-        let has_room = self.receiver.len() <= MESSAGES_MAX / 2;
+        let has_room = self.receiver.len() <= self.receiver.max_capacity() / 2;
         if has_room && self.starved.swap(false, Ordering::SeqCst) {
             self.send(Input::Room { to: self.to });
         }
@@ -264,13 +275,17 @@ impl Outlet for Calls {
     }
 
     fn begin(&mut self, to: ReplyTo, len: u32) {
-        if self.callers.contains_key(&to) {
+        if self.callers.get(&to).is_some_and(|caller| !caller.in_pieces) {
             self.partial.insert(to, Whole::new(len));
         }
     }
 
     fn part(&mut self, to: ReplyTo, part: Bytes) {
-        if let Some(message) = self.partial.get_mut(&to).and_then(|whole| whole.push(&part)) {
+        let message = match self.partial.get_mut(&to) {
+            Some(whole) => whole.push(&part),
+            None => Some(part),
+        };
+        if let Some(message) = message {
             self.send(to, Answer::Message(message));
         }
     }
@@ -296,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_was_refused_room_is_sent_for_when_half_is_free() {
-        let (caller, receiver) = Waiting::new();
+        let (caller, receiver) = Waiting::new(false);
         let mut calls = Calls::default();
         let to = ReplyTo { connection: 0, stream: 1, generation: 0 };
         let starved = Arc::clone(&caller.starved);
@@ -322,7 +337,7 @@ mod tests {
     /// The two orders in which a last message can be taken and room refused.
     #[test]
     fn who_refuses_room_looks_again() {
-        let (caller, mut receiver) = Waiting::new();
+        let (caller, mut receiver) = Waiting::new(false);
         while caller.answers.capacity() > RESERVE {
             caller.answers.try_send(message()).expect("a place");
         }

@@ -4,7 +4,7 @@
 //! memory grows by no more than a named number, and the puts go on.
 
 use std::env;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ const PUT_MAX: Duration = Duration::from_millis(500);
 /// Growth allowed while a long range is read, or asked for by many who don't read.
 const RANGE_GROWTH_MAX: u64 = 48 * MIB;
 const N_RANGES_UNREAD: usize = 30;
+/// Growth allowed for an answer in JSON that nobody reads: a few pieces of it, and their JSON.
+const JSON_GROWTH_MAX: u64 = 2 * MIB;
 /// What the range to be read holds; `RETCD_RANGE_MIB` says otherwise.
 const RANGE_MIB: u64 = 256;
 /// Growth allowed while watchers don't read what they asked for. The log keeps the newest entries in
@@ -59,9 +61,11 @@ fn ranges_that_nobody_reads_cost_little() {
             stream.send(&everything(), true).expect("a call");
             streams.push(stream);
         }
+        let in_json: Vec<_> = (0..N_RANGES_UNREAD).map(|_| ask_in_json(home.client_port)).collect();
         puts_go_on(&client).await;
-        grew_at_most(RANGE_GROWTH_MAX, before, &server);
-        drop(streams);
+        let max = RANGE_GROWTH_MAX + N_RANGES_UNREAD as u64 * JSON_GROWTH_MAX;
+        grew_at_most(max, before, &server);
+        drop((streams, in_json));
     });
 }
 
@@ -90,6 +94,14 @@ fn a_range_of_any_size_is_answered_in_little_memory() {
             assert!(n.as_ref().is_ok_and(|n| *n > mib * MIB), "not all of it came: {n:?}");
             grew_at_most(RANGE_GROWTH_MAX, before, &server);
         }
+        let mut socket = ask_in_json(home.client_port);
+        let reading = tokio::task::spawn_blocking(move || read_to_end(&mut socket));
+        puts_go_on(&client).await;
+        let (n, end) = reading.await.expect("no panic").expect("an answer");
+        assert!(n > mib * MIB * 4 / 3, "{n} bytes of JSON");
+        // The last of the JSON, and of its chunks.
+        assert!(end.contains(r#"],"count":""#) && end.ends_with("\"}\r\n0\r\n\r\n"), "{end}");
+        grew_at_most(RANGE_GROWTH_MAX, before, &server);
     });
 }
 
@@ -205,6 +217,31 @@ fn put(n: u64, len: usize) -> PutRequest {
 
 fn everything() -> RangeRequest {
     RangeRequest { key: "\0".into(), range_end: "\0".into(), ..RangeRequest::default() }
+}
+
+/// Asks for everything, in JSON.
+fn ask_in_json(port: u16) -> TcpStream {
+    let body = r#"{"key":"AA==","range_end":"AA=="}"#;
+    let head = "POST /v3/kv/range HTTP/1.1\r\nHost: a\r\nConnection: close";
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    socket.write_all(request.as_bytes()).expect("a connection");
+    socket
+}
+
+/// How many bytes come, and the last of them.
+fn read_to_end(socket: &mut TcpStream) -> io::Result<(u64, String)> {
+    const END: usize = 100;
+    let (mut n, mut end, mut buffer) = (0, Vec::new(), vec![0; 1 << 16]);
+    loop {
+        let n_read = socket.read(&mut buffer)?;
+        if n_read == 0 {
+            return Ok((n, String::from_utf8_lossy(&end).into_owned()));
+        }
+        n += n_read as u64;
+        end.extend_from_slice(&buffer[..n_read]);
+        end.drain(..end.len().saturating_sub(END));
+    }
 }
 
 async fn watch(port: u16) -> Stream {

@@ -10,6 +10,7 @@
 //! | a call fails | its HTTP status, `{"code":5,"message":"…"}` |
 //! | a stream fails at once | its HTTP status, `{"error":{"code":5,"message":"…"}}` |
 //! | a stream fails later | the same, as its last line |
+//! | a long range fails underway | its JSON breaks off |
 //!
 //! # Invariants
 //!
@@ -20,6 +21,7 @@
 
 mod codec;
 mod exchange;
+mod pieces;
 mod request;
 mod scan;
 #[cfg(test)]
@@ -71,6 +73,9 @@ pub(super) async fn answer<S: Service>(
     let requests = Requests::new(body, context.request_bytes_max);
     let call = Call { method, codec, metadata, requests };
     match method.kind() {
+        Kind::Unary if method == Method::Range => {
+            call.range(context).await.unwrap_or_else(|e| answer::refusal(&e))
+        }
         Kind::Unary => call.unary(&context).await.unwrap_or_else(|e| answer::refusal(&e)),
         Kind::ServerStream | Kind::BidiStream => call.streaming(context).await,
     }
@@ -108,7 +113,13 @@ impl Call {
         counted.end(&result);
         let json = self.codec.response(&result?)?;
         metrics.grpc.msg_sent(method);
-        Ok(from_grpc(StatusCode::OK, Content::Whole(json.into())))
+        Ok(from_grpc(Content::Whole(json.into())))
+    }
+
+    /// A call whose answer may be long.
+    async fn range<S: Service>(mut self, context: Arc<Context<S>>) -> Result<Answer, Status> {
+        let body = self.whole_request().await?;
+        pieces::answer(Exchange::begin(self, body, context)?).await
     }
 
     /// The request of a call that takes one. What follows it in the body is not looked at.
@@ -133,7 +144,7 @@ impl Call {
             Ok(Some(first)) => {
                 let (sender, lines) = mpsc::channel(LINES_MAX);
                 tokio::spawn(exchange.run(first, sender));
-                from_grpc(StatusCode::OK, Content::Lines(lines))
+                from_grpc(Content::Lines(lines))
             }
             // It ended well without a word: etcd sends no type either.
             Ok(None) => Response::new(Content::Lines(mpsc::channel(1).1)),
@@ -147,9 +158,8 @@ fn failed_stream(status: &Status) -> Answer {
     answer::whole(answer::http_status(status), answer::JSON, answer::error_line(status))
 }
 
-fn from_grpc(status: StatusCode, content: Content) -> Answer {
+fn from_grpc(content: Content) -> Answer {
     let mut answer = Response::new(content);
-    *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer::JSON));
     headers.insert(GRPC_CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

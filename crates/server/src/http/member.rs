@@ -89,6 +89,10 @@ impl Service for Member {
         self.local.call(method, caller, body).await
     }
 
+    fn pieces(&self, method: Method, caller: Caller, body: Bytes) -> Result<Self::Stream, Status> {
+        self.local.pieces(method, caller, body)
+    }
+
     fn stream(&self, method: Method, caller: Caller, body: Bytes) -> Result<Self::Stream, Status> {
         self.local.stream(method, caller, body)
     }

@@ -21,6 +21,9 @@ pub trait Service: Send + Sync + 'static {
         body: Bytes,
     ) -> impl Future<Output = Result<Bytes, Status>> + Send;
 
+    /// A call with one answer, which comes in pieces if it is long. Each is of whole fields.
+    fn pieces(&self, method: Method, caller: Caller, body: Bytes) -> Result<Self::Stream, Status>;
+
     /// A call whose answer is a stream.
     fn stream(&self, method: Method, caller: Caller, body: Bytes) -> Result<Self::Stream, Status>;
 

@@ -68,20 +68,22 @@ struct Fake {
 impl Service for Fake {
     type Stream = FakeStream;
 
-    async fn call(&self, method: Method, caller: Caller, body: Bytes) -> Result<Bytes, Status> {
+    async fn call(&self, method: Method, _: Caller, body: Bytes) -> Result<Bytes, Status> {
         if method == Method::Put {
             let put = pb::PutRequest::decode(body).expect("a put");
             let revision = put.value.len() as i64;
             let header = pb::ResponseHeader { revision, ..Default::default() };
             Ok(pb::PutResponse { header: Some(header), prev_kv: None }.encode_to_vec().into())
-        } else if method == Method::Range {
-            let token = caller.token.unwrap_or_default().into_string();
-            Err(Status::new(Code::Unauthenticated, token))
         } else if method == Method::Compact {
             std::future::pending().await
         } else {
             Err(Error::NoLeader.into())
         }
+    }
+
+    fn pieces(&self, _: Method, caller: Caller, _: Bytes) -> Result<FakeStream, Status> {
+        let token = caller.token.unwrap_or_default().into_string();
+        Err(Status::new(Code::Unauthenticated, token))
     }
 
     fn stream(&self, method: Method, caller: Caller, body: Bytes) -> Result<FakeStream, Status> {

@@ -149,6 +149,6 @@ pub(super) fn too_large(len: usize, len_max: usize) -> Status {
     Status::new(Code::ResourceExhausted, what)
 }
 
-fn internal(error: impl std::fmt::Display) -> Status {
+pub(super) fn internal(error: impl std::fmt::Display) -> Status {
     Status::new(Code::Internal, error.to_string())
 }

@@ -1,4 +1,4 @@
-//! A streaming call: what comes in and what goes out, at the pace of the slower.
+//! A call that takes a while: what comes in and what goes out, at the pace of the slower.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,7 +26,8 @@ pub(super) struct Exchange<S: Service> {
     codec: Codec,
     method: Method,
     deadline: Option<Instant>,
-    stopping: watch::Receiver<bool>,
+    /// Streams end with the server; what has one answer gets it.
+    stopping: Option<watch::Receiver<bool>>,
     context: Arc<Context<S>>,
     /// `None` once the end has been counted.
     count: Option<Count>,
@@ -45,14 +46,17 @@ impl<S: Service> Exchange<S> {
     pub(super) fn begin(call: Call, body: Bytes, context: Arc<Context<S>>) -> Result<Self, Status> {
         let Call { method, codec, metadata, requests } = call;
         let metrics = context.service.metrics();
-        let count = Count::begin(metrics, method, CallType::Stream, metadata.client_version());
+        let kind = method.kind();
+        let how = if kind == Kind::Unary { CallType::Unary } else { CallType::Stream };
+        let count = Count::begin(metrics, method, how, metadata.client_version());
         let deadline = metadata.deadline;
-        let bidirectional = method.kind() == Kind::BidiStream;
-        let stream = if bidirectional {
-            context.service.open(method, metadata.caller)
-        } else {
+        if kind != Kind::BidiStream {
             metrics.grpc.msg_received(method);
-            context.service.stream(method, metadata.caller, body)
+        }
+        let stream = match kind {
+            Kind::Unary => context.service.pieces(method, metadata.caller, body),
+            Kind::ServerStream => context.service.stream(method, metadata.caller, body),
+            Kind::BidiStream => context.service.open(method, metadata.caller),
         };
         let stream = match stream {
             Ok(stream) => stream,
@@ -61,13 +65,13 @@ impl<S: Service> Exchange<S> {
                 return Err(status);
             }
         };
-        let stopping = context.stopping.clone();
-        let (asking, count) = (bidirectional, Some(count));
+        let stopping = (kind != Kind::Unary).then(|| context.stopping.clone());
+        let (asking, count) = (kind == Kind::BidiStream, Some(count));
         Ok(Self { stream, requests, asking, codec, method, deadline, stopping, context, count })
     }
 
-    /// The next line for the client. Dropping the future loses nothing.
-    pub(super) async fn next_line(&mut self) -> Result<Option<Bytes>, Status> {
+    /// The next message, or, of a long answer, its next piece. Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
             let result = match self.turn().await {
                 Turn::Asked(request) => match self.forward(request) {
@@ -78,20 +82,31 @@ impl<S: Service> Exchange<S> {
                 Turn::OutOfTime => Err(deadline_exceeded()),
                 Turn::Stopping => Err(Error::Stopped.into()),
             };
-            let line = result.and_then(|message| match message {
-                Some(message) => self.codec.line(&message).map(Some),
-                None => Ok(None),
-            });
-            let metrics = self.context.service.metrics();
-            match &line {
-                Ok(Some(_)) => metrics.grpc.msg_sent(self.method),
-                Ok(None) | Err(_) => {
-                    if let Some(count) = self.count.take() {
-                        count.end(metrics, &line);
-                    }
-                }
+            if !matches!(result, Ok(Some(_))) {
+                self.end(&result);
             }
-            return line;
+            return result;
+        }
+    }
+
+    /// The next line for the client.
+    pub(super) async fn next_line(&mut self) -> Result<Option<Bytes>, Status> {
+        let Some(message) = self.next().await? else { return Ok(None) };
+        let line = self.codec.line(&message);
+        match &line {
+            Ok(_) => self.context.service.metrics().grpc.msg_sent(self.method),
+            Err(_) => self.end(&line),
+        }
+        line.map(Some)
+    }
+
+    fn end<T>(&mut self, result: &Result<T, Status>) {
+        let metrics = self.context.service.metrics();
+        if let Some(count) = self.count.take() {
+            if self.method.kind() == Kind::Unary && result.is_ok() {
+                metrics.grpc.msg_sent(self.method);
+            }
+            count.end(metrics, result);
         }
     }
 
@@ -104,11 +119,17 @@ impl<S: Service> Exchange<S> {
                 Turn::Answered(Err(requests.drain().await))
             }
         };
+        let ending = async {
+            match stopping {
+                Some(stopping) => stopped(stopping).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             answer = stream.next() => Turn::Answered(answer),
             turn = asked => turn,
             () = until(*deadline) => Turn::OutOfTime,
-            () = stopped(stopping) => Turn::Stopping,
+            () = ending => Turn::Stopping,
         }
     }
 
