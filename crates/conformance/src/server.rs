@@ -1,26 +1,24 @@
 //! A server of our own for each script: a fresh folder, free ports, and the end of it by its id.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use std::{env, process};
 
 use anyhow::{Context, bail};
+use stdx::port;
 use tokio::time::{Instant, interval, timeout};
 
 use crate::http;
 
-const START_DEADLINE: Duration = Duration::from_secs(20);
+const START_DEADLINE: Duration = Duration::from_secs(60);
 const POLL_PERIOD: Duration = Duration::from_millis(10);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 /// Another process may take a port between our looking and the server's asking for it.
 const START_ATTEMPTS_MAX: u32 = 4;
-const PORT_ATTEMPTS_MAX: u32 = 1000;
 
 /// HTTP's status for a request with a host that is not wanted here.
 const MISDIRECTED: u16 = 421;
@@ -49,7 +47,8 @@ impl Server {
             let name = format!("conformance-{}-{number}", process::id());
             let folder = env::temp_dir().join(name);
             fs::create_dir_all(&folder)?;
-            let [client, peer] = free_addresses()?;
+            let [client, peer] =
+                [(), ()].map(|()| SocketAddr::from(([127, 0, 0, 1], port::free())));
             let child = spawn(program, flags, &folder, client, peer)?;
             let (program, flags) = (program.clone(), flags.to_vec());
             let mut server = Server { program, flags, folder, client, peer, child };
@@ -119,26 +118,6 @@ impl Drop for Server {
         // A folder left behind in the system's temporary folder harms no later run.
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-/// Ports free just now, and given to no other server of this run: it may not have taken them yet.
-fn free_addresses() -> anyhow::Result<[SocketAddr; 2]> {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut held = Vec::new();
-    let mut free = Vec::new();
-    for _ in 0..PORT_ATTEMPTS_MAX {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?;
-        held.push(listener);
-        if given.insert(address.port()) {
-            free.push(address);
-        }
-        if let [client, peer] = free.as_slice() {
-            return Ok([*client, *peer]);
-        }
-    }
-    bail!("no ports are free")
 }
 
 fn spawn(

@@ -19,7 +19,7 @@ use crate::server::{Program, Server};
 use crate::{grpc, peer, print, raw, schema, snapshot};
 
 /// No step of a script may take longer.
-const STEP_DEADLINE: Duration = Duration::from_secs(15);
+const STEP_DEADLINE: Duration = Duration::from_secs(60);
 const POLL_PERIOD: Duration = Duration::from_millis(20);
 /// A watch that is not yet in step drops a request for progress without a word.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(1);

@@ -5,14 +5,13 @@
 //! `RETCD_REFERENCE_BIN` names; without it there is nothing to compare with.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 use std::{env, fs, process, thread};
 
-use stdx::tool;
+use stdx::{port, tool};
 
 const VARIABLE: &str = "RETCD_REFERENCE_BIN";
 
@@ -71,9 +70,7 @@ struct Addresses {
 
 impl Addresses {
     fn free() -> Self {
-        let listeners = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-        let [clients, peers] = listeners
-            .map(|listener| format!("http://{}", listener.local_addr().expect("an address")));
+        let [clients, peers] = [(), ()].map(|()| format!("http://127.0.0.1:{}", port::free()));
         Self { clients, peers }
     }
 

@@ -30,7 +30,7 @@ use server::log::Logger;
 use server::start::Core;
 
 /// Longer than anything takes that should happen at once.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Work that may wait for the port.
 const WORK_MAX: usize = 1024;
 /// How long the port sleeps when nothing happens.

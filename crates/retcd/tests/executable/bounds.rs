@@ -17,10 +17,11 @@ use proto::etcdserverpb::{
     WatchRequest, WatchResponse,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::time::timeout;
 
-use crate::support::block_on;
 use crate::support::client::{Client, Failure, Stream};
 use crate::support::process::{Home, Server};
+use crate::support::{PATIENCE, block_on, prompt};
 
 const MIB: u64 = 1 << 20;
 /// What a client leaves open that does not want to read: HTTP/2's default.
@@ -176,18 +177,18 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Failure>, expected: u32, text: 
     }
 }
 
-/// Puts, one after the other, and looks at how long they took.
+/// Puts, one after the other: each is answered, and most are at once.
 async fn puts_go_on(client: &Client) {
     let mut took = Vec::with_capacity(N_PUTS);
     for n in 0..N_PUTS as u64 {
         let start = Instant::now();
-        let answer = client.call::<PutResponse>(Method::Put, &put(n, 100)).await;
-        assert!(answer.is_ok(), "a put failed: {answer:?}");
+        let request = put(n, 100);
+        let answer = timeout(PATIENCE, client.call::<PutResponse>(Method::Put, &request)).await;
+        assert!(matches!(answer, Ok(Ok(_))), "a put failed: {answer:?}");
         took.push(start.elapsed());
     }
     took.sort_unstable();
-    let p99 = took[N_PUTS * 99 / 100];
-    assert!(p99 < PUT_MAX, "99 % of the puts took up to {p99:?}");
+    prompt("99 % of the puts beside others", took[N_PUTS * 99 / 100], PUT_MAX);
 }
 
 fn grew_at_most(max: u64, before: u64, server: &Server) {

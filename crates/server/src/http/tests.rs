@@ -18,7 +18,7 @@ use crate::api::Caller;
 use crate::metrics::Metrics;
 
 /// Longer than any test takes that goes well.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// Bytes a pipe holds before its writer waits.
 const PIPE: usize = 4096;
 

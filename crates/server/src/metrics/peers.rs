@@ -120,7 +120,9 @@ impl Rendering<'_> {
         let (text, local) = (&mut *self.text, self.local);
         let gauge = |text: &mut String, name: &str, help: &str, of: fn(&Peer) -> f64, kind| {
             let mut samples = Samples::new(text, name, kind, help);
-            for peer in self.peers.iter().filter(|peer| of(peer) > 0.0) {
+            // A peer that was lost is still told of.
+            let was_met = |peer: &&Arc<Peer>| of(peer) > 0.0 || peer.disconnected.get() > 0;
+            for peer in self.peers.iter().filter(was_met) {
                 let remote = format!("{:x}", peer.id);
                 samples.number(&[("Local", local), ("Remote", &remote)], of(peer));
             }

@@ -53,6 +53,22 @@ fn a_fresh_member_shows_every_method_and_code_at_zero() {
     assert!(text.contains("\netcd_server_has_leader 0\n"));
 }
 
+/// Alerts wait for the 0.
+#[test]
+fn a_peer_that_was_lost_is_shown_as_inactive() {
+    let metrics = Metrics::new(false);
+    metrics.peers.set_local(1);
+    let line = |n| format!("\netcd_network_active_peers{{Local=\"1\",Remote=\"2\"}} {n}\n");
+    let peer = metrics.peers.peer(2);
+    peer.is_known.set(1);
+    assert!(!metrics.render(|_| ()).contains("\netcd_network_active_peers{"), "never met");
+    peer.is_active.set(1);
+    assert!(metrics.render(|_| ()).contains(&line(1)));
+    peer.is_active.set(0);
+    peer.disconnected.inc();
+    assert!(metrics.render(|_| ()).contains(&line(0)));
+}
+
 #[test]
 fn a_scrape_first_reads_what_is_kept_elsewhere() {
     let metrics = Metrics::new(false);

@@ -13,7 +13,9 @@ use proto::etcdserverpb::LeaseKeepAliveRequest;
 use proto::leasepb::LeaseInternalRequest;
 use proto::prost::Message as _;
 use raft::{AppendReply, Body, ConfState, EntryId, Index, NodeId, Snapshot, Term};
+use stdx::port;
 use storage::disk::SimulatedDisk;
+use tokio::net::TcpSocket;
 
 use super::dial::Connection;
 use super::*;
@@ -250,11 +252,12 @@ fn messages_arrive_once_and_in_their_order() {
 
 #[test]
 fn a_member_that_comes_back_at_its_old_place_is_reached_again() {
-    let (a, b) = (Seat::take(1), Seat::take(2));
+    // Nobody else may have got the place in between.
+    let at = SocketAddr::from(([127, 0, 0, 1], port::free()));
+    let (a, b) = (Seat::take(1), Seat::take_at(2, at));
     a.meet(&b);
     b.meet(&a);
     a.reach(&b);
-    let at = b.at;
     drop(b);
     let b = Seat::take_at(2, at);
     b.meet(&a);
@@ -335,17 +338,20 @@ fn a_snapshot_that_is_cut_short_leaves_nothing() {
     assert!(b.host.told().messages.is_empty());
 }
 
-/// A URL where nobody is.
-fn nowhere() -> String {
-    let bound = SilentListener::bind("127.0.0.1:0").expect("a port");
-    format!("http://{}", bound.local_addr().expect("bound"))
+/// A URL where nobody is, nor comes to be as long as the socket is held.
+fn nowhere() -> (TcpSocket, String) {
+    let held = TcpSocket::new_v4().expect("a socket");
+    held.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let url = format!("http://{}", held.local_addr().expect("bound"));
+    (held, url)
 }
 
 #[test]
 fn a_member_that_is_not_at_its_first_url_gets_its_snapshot_at_the_next() {
     let (a, b) = (Seat::take(1), Seat::take(2));
+    let (_held, dead) = nowhere();
     // Known to no task that would find out before.
-    let remote = Arc::new(Remote::new(2, vec![nowhere(), b.url()], a.host.numbers(2)));
+    let remote = Arc::new(Remote::new(2, vec![dead, b.url()], a.host.numbers(2)));
     let (sender, file) = mpsc::channel(1);
     sender.try_send(Bytes::from_static(b"the file")).expect("room");
     run(snapshot::send(Arc::clone(&a.peers.shared), remote, snapshot(6), 8, file));
@@ -356,7 +362,7 @@ fn a_member_that_is_not_at_its_first_url_gets_its_snapshot_at_the_next() {
 #[test]
 fn where_a_member_was_found_is_tried_first_from_then_on() {
     let (a, b) = (Seat::take(1), Seat::take(2));
-    let (dead, dead_too) = (nowhere(), nowhere());
+    let ((_held, dead), (_held_too, dead_too)) = (nowhere(), nowhere());
     let urls = vec![dead.clone(), b.url(), dead_too.clone()];
     let remote = Remote::new(2, urls, a.host.numbers(2));
     let reached = run(Connection::reach(&remote)).expect("a connection");

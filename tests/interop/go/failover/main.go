@@ -20,7 +20,7 @@ import (
 
 const (
 	prefix   = "interop/failover/"
-	deadline = 90 * time.Second
+	deadline = 300 * time.Second
 	// How long one attempt may take.
 	patience = 5 * time.Second
 	// Shorter than the whole, so that a lease nobody keeps alive is gone before the end.

@@ -15,6 +15,8 @@ use super::put;
 use crate::support::client::{Client, Failure};
 use crate::support::{block_on, eventually};
 
+/// Whom the others outnumber is found out by the one that leads, so that stays so.
+const FLAGS: &[&str] = &["--corrupt-check-time=500ms", "--election-timeout=3000"];
 const DATA_LOSS: u32 = 15;
 
 /// Adds a revision that no entry of the log has made.
@@ -50,7 +52,7 @@ async fn alarms(client: &Client) -> Option<Vec<u64>> {
 #[test]
 fn a_member_that_holds_what_nobody_wrote_raises_the_alarm_and_stops_all_writers() {
     block_on(async {
-        let mut fleet = Fleet::found_with("corrupt", 3, &["--corrupt-check-time=500ms"]).await;
+        let mut fleet = Fleet::found_with("corrupt", 3, FLAGS).await;
         let leader = fleet.leader().await;
         let client = fleet.seats[leader].connect().await.expect("a member");
         for key in 0..5 {

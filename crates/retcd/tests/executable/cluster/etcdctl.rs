@@ -10,17 +10,19 @@
 //! `RETCD_REFERENCE_BIN` is the folder with etcd's `server` and `etcdctl`; without it nothing is tested.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
 
 use proto::Method;
 use proto::etcdserverpb::{MoveLeaderRequest, MoveLeaderResponse};
-use stdx::tool;
+use stdx::{port, tool};
 
-use super::fleet::{Fleet, Program};
+use super::fleet::{Fleet, Program, STEADY};
+use crate::support::client::get;
 use crate::support::process::Home;
-use crate::support::{block_on, eventually, free_port};
+use crate::support::{block_on, eventually};
 
 /// A change of membership that is always refused: what it is refused for tells how the cluster feels.
 const HEALTHY: &str = "Peer URLs already exists";
@@ -65,7 +67,7 @@ struct Session {
 impl Session {
     async fn told(name: &str, programs: Vec<Program>, bin: &Path) -> Vec<String> {
         let mut ids = Vec::new();
-        let fleet = Fleet::of(name, programs, &[]).await;
+        let fleet = Fleet::of(name, programs, STEADY).await;
         for at in 0..fleet.seats.len() {
             ids.push(format!("{:x}", fleet.id(at).await));
         }
@@ -132,7 +134,7 @@ impl Session {
         let id = id_in(&self.say(1, &add).await);
         self.added.insert(id.clone(), "new".into());
         let more =
-            format!("member add more --learner --peer-urls=http://127.0.0.1:{}", free_port());
+            format!("member add more --learner --peer-urls=http://127.0.0.1:{}", port::free());
         self.say(0, &more).await;
         for at in [0, 1] {
             self.say(at, &format!("member promote {id}")).await;
@@ -165,11 +167,12 @@ impl Session {
         for at in first..n {
             self.fleet.seats[at].kill();
         }
+        self.notices(first..n).await;
         self.feels(UNHEALTHY).await;
         for at in [0, 1] {
             let needed = self.ids[1 - at].clone();
             self.say(at, &format!("member remove {needed}")).await;
-            let url = format!("http://127.0.0.1:{}", free_port());
+            let url = format!("http://127.0.0.1:{}", port::free());
             self.say(at, &format!("member add new --peer-urls={url}")).await;
             self.say(at, &format!("member add new --learner --peer-urls={url}")).await;
         }
@@ -179,6 +182,25 @@ impl Session {
             self.say(1, &format!("member remove {gone}")).await;
         }
         self.say(1, "member list").await;
+    }
+
+    /// Waits until both members that are asked know that all those are gone: one that believes in one of them
+    /// lets another be removed.
+    async fn notices(&self, gone: Range<usize>) {
+        let ids: Vec<String> = gone.map(|at| format!("Remote=\"{}\"", self.ids[at])).collect();
+        for at in [0, 1] {
+            let port = self.fleet.seats[at].home.client_port;
+            eventually((at, "to have no connection with", &ids), async || {
+                let metrics = get(port, "/metrics").ok()?;
+                let inactive: Vec<&str> = metrics
+                    .lines()
+                    .filter(|l| l.starts_with("etcd_network_active_peers{") && l.ends_with(" 0"))
+                    .collect();
+                let is_noticed = |id: &String| inactive.iter().any(|line| line.contains(id));
+                ids.iter().all(is_noticed).then_some(())
+            })
+            .await;
+        }
     }
 
     /// Waits until both members that are asked say `how` of a change that is refused in any case: each
@@ -204,6 +226,10 @@ impl Session {
     async fn ask(&self, at: usize, words: &str) -> (String, bool) {
         let mut command = Command::new(&self.etcdctl);
         command.env_clear().arg("--endpoints").arg(self.fleet.seats[at].home.client_url());
+        // Where all that are asked are there, an answer comes, however slow the disk.
+        if !words.starts_with("endpoint health") {
+            command.args(["--command-timeout=30s", "--dial-timeout=30s"]);
+        }
         let Output { status, stdout, stderr } =
             command.args(words.split(' ')).output().expect("etcdctl");
         let mut lines: Vec<String> = text(stdout).lines().map(str::to_owned).collect();

@@ -24,6 +24,10 @@ const FLAGS: &[&str] = &[
     "--log-format=console",
 ];
 
+/// For a test in which leadership is to move when it is asked to, or not at all: a member that a busy
+/// machine or a slow disk holds up is not replaced.
+pub(crate) const STEADY: &[&str] = &["--election-timeout=3000"];
+
 /// As the flags have it.
 pub(crate) const ELECTION_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -234,6 +238,7 @@ impl Fleet {
         cluster.push(format!("{name}={}", home.peer_url()));
         let initial_cluster = cluster.join(",");
         let name = name.to_owned();
+        let flags = self.seats.first().map_or(&[][..], |seat| seat.flags);
         self.seats.push(Seat {
             home,
             name,
@@ -242,7 +247,7 @@ impl Fleet {
             paused: false,
             initial_cluster,
             initial_state: "existing",
-            flags: &[],
+            flags,
         });
         self.seats.last_mut().expect("the new one")
     }

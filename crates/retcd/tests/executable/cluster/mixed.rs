@@ -13,17 +13,17 @@ use proto::etcdserverpb::request_op::Request;
 use proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, Compare, LeaseGrantRequest, LeaseGrantResponse,
     LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest, LeaseRevokeResponse,
-    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, MemberAddRequest, MemberAddResponse,
-    MemberRemoveRequest, MemberRemoveResponse, PutRequest, RequestOp, TxnRequest, TxnResponse,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, RequestOp, TxnRequest,
+    TxnResponse,
 };
 use stdx::tool;
 
-use super::fleet::{Fleet, Program};
+use super::fleet::{Fleet, Program, STEADY};
 use super::load::Load;
-use super::{answered, head, put, settle};
+use super::{add_member, answered, head, put, remove_member, settle};
+use crate::support::block_on;
 use crate::support::client::Client;
 use crate::support::process::Home;
-use crate::support::{block_on, eventually};
 
 const CLIENTS: u64 = 4;
 /// Longer than any of these tests takes.
@@ -50,7 +50,7 @@ async fn clients(fleet: &Fleet) -> Vec<Client> {
 fn etcd_and_retcd_answer_for_each_other() {
     let Some(programs) = programs("a cluster of etcd and retcd") else { return };
     block_on(async {
-        let fleet = Fleet::of("mixed", programs, &[]).await;
+        let fleet = Fleet::of("mixed", programs, STEADY).await;
         let clients = clients(&fleet).await;
         for leader in [RETCD, 0] {
             fleet.lead(leader).await;
@@ -162,18 +162,10 @@ async fn replaced(programs: Vec<Program>, old: usize, leader: usize) {
     let id = fleet.id(old).await;
     let client = fleet.seats[leader].connect().await.expect("a member");
     fleet.seats[old].kill();
-    eventually("the removal", async || {
-        let request = MemberRemoveRequest { id };
-        client.call::<MemberRemoveResponse>(Method::MemberRemove, &request).await.ok()
-    })
-    .await;
+    remove_member(&client, id).await;
     let program = fleet.seats.remove(old).program;
     let home = Home::new("mixed-snapshot");
-    let request = MemberAddRequest { peer_urls: vec![home.peer_url()], is_learner: false };
-    eventually("the new member's seat", async || {
-        client.call::<MemberAddResponse>(Method::MemberAdd, &request).await.ok()
-    })
-    .await;
+    add_member(&client, &home).await;
     fleet.add_seat(home, "new", program).start();
     fleet.all_serve().await;
     let log = fleet.seats.last().and_then(|seat| seat.server.as_ref()).expect("the new one").log();

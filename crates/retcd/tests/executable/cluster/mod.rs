@@ -35,11 +35,11 @@ use proto::etcdserverpb::{
 };
 use stdx::generate::each_seed_of;
 
-use self::fleet::{ELECTION_TIMEOUT, Fleet, Program};
+use self::fleet::{ELECTION_TIMEOUT, Fleet, Program, STEADY};
 use self::load::{Done, Load};
 use super::support::client::{Client, Failure};
 use super::support::process::Home;
-use super::support::{block_on, eventually};
+use super::support::{block_on, eventually, prompt};
 
 const CLIENTS: u64 = 8;
 const ROUNDS_DEFAULT: usize = 6;
@@ -52,10 +52,14 @@ fn rounds() -> usize {
     })
 }
 
-/// Waits until the clients have been answered `n` more times.
+/// Waits until the clients have been answered `n` more times. There is no saying how long so many take on
+/// this machine and its disk, but one of them must come at a time.
 async fn answered(load: &Load, n: u64) {
     let before = load.n_told();
-    eventually("answers", async || (load.n_told() >= before + n).then_some(())).await;
+    let mut seen = before;
+    while seen < before + n {
+        seen = eventually("an answer", async || Some(load.n_told()).filter(|n| *n > seen)).await;
+    }
 }
 
 /// Ends the load and finds that all of it was true, at every member.
@@ -90,10 +94,40 @@ async fn put(client: &Client, key: u64, value: u64) -> Result<PutResponse, Failu
     client.call(Method::Put, &request).await
 }
 
+/// Removes a member: refused until the others have noticed that it is gone.
+async fn remove_member(client: &Client, id: u64) {
+    let request = MemberRemoveRequest { id };
+    eventually("the removal", async || {
+        let answer = client.call::<MemberRemoveResponse>(Method::MemberRemove, &request).await;
+        is_done(&answer, "etcdserver: member not found").then_some(())
+    })
+    .await;
+}
+
+/// Makes a seat for the member of `home`: refused while those who are there have not known each other for
+/// long enough.
+async fn add_member(client: &Client, home: &Home) {
+    let request = MemberAddRequest { peer_urls: vec![home.peer_url()], is_learner: false };
+    eventually("the new member's seat", async || {
+        let answer = client.call::<MemberAddResponse>(Method::MemberAdd, &request).await;
+        is_done(&answer, "etcdserver: Peer URLs already exists").then_some(())
+    })
+    .await;
+}
+
+/// Whether a change is made; an earlier attempt that was not answered in time may have made it.
+fn is_done<T>(answer: &Result<T, Failure>, already: &str) -> bool {
+    match answer {
+        Ok(_) => true,
+        Err(Failure::Refused { message, .. }) => message == already,
+        Err(Failure::Lost) => false,
+    }
+}
+
 #[test]
 fn any_member_takes_writes_and_every_member_shows_them() {
     block_on(async {
-        let fleet = Fleet::found("three", 3).await;
+        let fleet = Fleet::found_with("three", 3, STEADY).await;
         for at in 0..3 {
             let client = fleet.seats[at].connect().await.expect("a member");
             put(&client, at as u64, 7).await.expect("a write");
@@ -181,22 +215,12 @@ fn a_wiped_member_is_replaced_and_catches_up_from_a_snapshot() {
         fleet.seats[0].kill();
         fleet.seats[0].lose_data();
         let client = fleet.seats[1].connect().await.expect("a member");
-        let remove = MemberRemoveRequest { id };
-        let answer: MemberRemoveResponse = eventually("the removal", async || {
-            // Refused until the others have noticed that it is gone.
-            client.call(Method::MemberRemove, &remove).await.ok()
-        })
-        .await;
-        assert_eq!(answer.members.len(), 2);
+        remove_member(&client, id).await;
         drop(fleet.seats.remove(0));
+        assert_eq!(fleet.members(0).await.members.len(), 2);
         let home = Home::new("wiped");
-        let request = MemberAddRequest { peer_urls: vec![home.peer_url()], is_learner: false };
-        let added: MemberAddResponse = eventually("the new member's seat", async || {
-            // Refused while those who are left have not known each other for long enough.
-            client.call(Method::MemberAdd, &request).await.ok()
-        })
-        .await;
-        assert_eq!(added.members.len(), 3);
+        add_member(&client, &home).await;
+        assert_eq!(fleet.members(0).await.members.len(), 3);
         fleet.add_seat(home, "new", Program::Retcd).start();
         fleet.all_serve().await;
         answered(&load, 100).await;
@@ -210,11 +234,7 @@ fn a_removed_member_ends_by_itself() {
         let mut fleet = Fleet::found("removed", 3).await;
         let client = fleet.seats[1].connect().await.expect("a member");
         let id = fleet.id(0).await;
-        eventually("the removal", async || {
-            let request = MemberRemoveRequest { id };
-            client.call::<MemberRemoveResponse>(Method::MemberRemove, &request).await.ok()
-        })
-        .await;
+        remove_member(&client, id).await;
         let mut removed = fleet.seats.remove(0);
         let status = removed.server.as_mut().expect("it ran").ended().await;
         assert!(status.success(), "{status}");
@@ -225,7 +245,7 @@ fn a_removed_member_ends_by_itself() {
 #[test]
 fn leadership_moves_when_it_is_asked_to() {
     block_on(async {
-        let fleet = Fleet::found("moved", 3).await;
+        let fleet = Fleet::found_with("moved", 3, STEADY).await;
         let at = fleet.leader().await;
         let target_id = fleet.id((at + 1) % 3).await;
         let client = fleet.seats[at].connect().await.expect("a member");
@@ -235,7 +255,7 @@ fn leadership_moves_when_it_is_asked_to() {
     });
 }
 
-/// Half of all failovers are over before twice the election timeout.
+/// Half of all failovers are over before twice the election timeout, where nobody else is busy.
 #[test]
 fn a_killed_leader_is_soon_replaced() {
     block_on(async {
@@ -250,7 +270,7 @@ fn a_killed_leader_is_soon_replaced() {
             fleet.all_serve().await;
         }
         took.sort();
-        assert!(took[2] < 2 * ELECTION_TIMEOUT, "{took:?}");
+        prompt("half of five failovers", took[2], 2 * ELECTION_TIMEOUT);
     });
 }
 

@@ -1,6 +1,7 @@
 //! A gRPC client of a few lines: calls, streams, and whether a failure was an answer.
 
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::TcpStream as PlainStream;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
@@ -28,6 +29,15 @@ impl From<h2::Error> for Failure {
     fn from(_: h2::Error) -> Self {
         Self::Lost
     }
+}
+
+/// What a server answers to a GET of HTTP/1.1: head and body.
+pub(crate) fn get(port: u16, path: &str) -> io::Result<String> {
+    let mut socket = PlainStream::connect(("127.0.0.1", port))?;
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// A connection. Its clones share it.

@@ -4,7 +4,7 @@ pub(crate) mod client;
 pub(crate) mod process;
 
 use std::fmt::Debug;
-use std::net::TcpListener;
+use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -27,39 +27,20 @@ pub(crate) async fn eventually<T>(what: impl Debug, mut look: impl AsyncFnMut() 
     }
 }
 
+/// Tells how long `what` took. How long it may take says nothing of a machine that is busy, or slow: so
+/// whoever knows that it is neither asks, with `RETCD_LATENCIES=1`, that it took no more than `max`.
+pub(crate) fn prompt(what: &str, took: Duration, max: Duration) {
+    // Said past the harness, for whoever measures.
+    let _ = writeln!(stderr(), "{what}: {took:.1?}, wanted {max:?}");
+    if env::var_os("RETCD_LATENCIES").is_some() {
+        assert!(took < max, "{what}: {took:?}, wanted {max:?}");
+    }
+}
+
 /// Runs an asynchronous test on this thread.
 pub(crate) fn block_on<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(test)
-}
-
-/// Ports below those the system gives to outgoing connections: a client that tries again and again
-/// to connect to one of those may meet itself.
-const PORTS: std::ops::Range<u32> = 12_000..32_000;
-
-/// A port nobody listens at. No two calls of one process get the same.
-pub(crate) fn free_port() -> u16 {
-    static CALLS: AtomicU32 = AtomicU32::new(0);
-    let n_ports = PORTS.end - PORTS.start;
-    for _ in 0..n_ports {
-        let call = CALLS.fetch_add(1, Ordering::Relaxed);
-        let port = PORTS.start + (this::id().wrapping_mul(41).wrapping_add(call)) % n_ports;
-        let port = u16::try_from(port).expect("a range of ports");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("all ports are taken");
-}
-
-/// The first of `n` ports in a row nobody listens at.
-pub(crate) fn free_ports(n: u16) -> u16 {
-    loop {
-        let first = free_port();
-        if (1..n).all(|next| TcpListener::bind(("127.0.0.1", first + next)).is_ok()) {
-            return first;
-        }
-    }
 }
 
 /// A folder that goes when the test has passed, and stays for whoever looks into why it has not.

@@ -6,9 +6,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use proto::Method;
 use proto::etcdserverpb::{RangeRequest, RangeResponse};
+use stdx::port;
 
-use super::client::Client;
-use super::{Folder, eventually, free_port};
+use super::client::{Client, Failure};
+use super::{Folder, eventually};
+
+/// How a server begins to say that it can't answer yet: what it waited for took too long, or it has not
+/// heard of its promotion.
+const NOT_YET: [&str; 2] =
+    ["etcdserver: request timed out", "etcdserver: rpc not supported for learner"];
 
 /// Where a server lives, and where it is to be found.
 #[derive(Debug)]
@@ -31,8 +37,8 @@ impl Home {
             folder: Folder::new(name),
             client_host: client_host.to_owned(),
             peer_host: peer_host.to_owned(),
-            client_port: free_port(),
-            peer_port: free_port(),
+            client_port: port::free(),
+            peer_port: port::free(),
         }
     }
 
@@ -114,12 +120,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Connects as soon as the server answers.
+    /// Connects as soon as the server answers a linearizable read. For want of a leader it may hold one,
+    /// but not refuse it.
     pub(crate) async fn ready(&mut self) -> Client {
-        let client = eventually("a server that listens", async || self.connect().await).await;
-        let answered = client.call::<RangeResponse>(Method::Range, &anything()).await;
-        assert!(answered.is_ok(), "not ready: {answered:?}\n{}", self.log());
-        client
+        eventually("a server that answers", async || {
+            let client = self.connect().await?;
+            match client.call::<RangeResponse>(Method::Range, &anything()).await {
+                Ok(_) => Some(client),
+                Err(Failure::Refused { message, .. }) if is_yet_to_come(&message) => None,
+                Err(failure) => panic!("not ready: {failure:?}\n{}", self.log()),
+            }
+        })
+        .await
     }
 
     /// As [`ready`](Self::ready); `None` if the server ends instead.
@@ -177,6 +189,10 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+fn is_yet_to_come(message: &str) -> bool {
+    NOT_YET.iter().any(|begins| message.starts_with(begins))
 }
 
 /// As [`Server::memory`], of a process that runs.
