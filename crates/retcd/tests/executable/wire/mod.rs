@@ -9,9 +9,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use self::peer::{ACK, END_STREAM, Frame, GO_AWAY, HEADERS, PING, Peer, RESET, SETTINGS};
-use crate::support::block_on;
+use self::peer::{ACK, DATA, END_STREAM, Frame, GO_AWAY, HEADERS, PING, Peer, RESET, SETTINGS};
 use crate::support::process::{Home, Server};
+use crate::support::{block_on, eventually};
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
@@ -144,6 +144,36 @@ fn a_timeout_ends_a_call_that_waits() {
     assert!(end.says("malformed grpc-timeout"), "{end:?}");
 }
 
+/// What a member has received from gRPC's clients, and sent to them, by its own account.
+fn traffic(port: u16) -> [u64; 2] {
+    let page = page(port, "/metrics");
+    ["received", "sent"].map(|way| {
+        let name = format!("etcd_network_client_grpc_{way}_bytes_total ");
+        let value = page.lines().find_map(|line| line.strip_prefix(&name)).expect("a count");
+        value.parse::<f64>().expect("a number") as u64
+    })
+}
+
+#[test]
+fn bytes_of_messages_are_counted() {
+    let home = Home::new("traffic");
+    let _server = server(&home, &[]);
+    let mut peer = Peer::greet(home.client_port);
+    // That it is ready was asked by a call, too.
+    let mut before = block_on(eventually("a call counted", async || {
+        Some(traffic(home.client_port)).filter(|&[_, sent]| sent > 0)
+    }));
+    peer.open(1, RANGE, &[]);
+    peer.message(1, END_STREAM, RANGE_A);
+    let data = peer.find(|frame| frame.kind == DATA).expect("an answer");
+    // gRPC says in five bytes how long the message is.
+    before[0] += RANGE_A.len() as u64;
+    before[1] += data.payload.len() as u64 - 5;
+    block_on(eventually("all bytes counted", async || {
+        (traffic(home.client_port) == before).then_some(())
+    }));
+}
+
 /// A method of HTTP/1.1 may begin like the preface of HTTP/2, and come in pieces.
 #[test]
 fn a_request_may_come_a_letter_at_a_time() {
@@ -207,17 +237,17 @@ fn clients_that_dawdle_hold_up_nobody_else_nor_the_end() {
         peer.open(1, RANGE, &[]);
         peer.message(1, END_STREAM, RANGE_A);
         assert!(peer.find(ends(1)).is_some(), "no answer");
-        assert!(health(home.client_port).starts_with("HTTP/1.1 200 OK"), "ill");
+        assert!(page(home.client_port, "/health").starts_with("HTTP/1.1 200 OK"), "ill");
         assert!(began.elapsed() < PROMPT, "held up for {:?}", began.elapsed());
     }
     server.signal(SIGTERM);
     block_on(server.ended());
 }
 
-fn health(port: u16) -> String {
+fn page(port: u16, path: &str) -> String {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
-    let request = b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-    socket.write_all(request).expect("a connection");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).expect("a connection");
     let mut answer = String::new();
     socket.read_to_string(&mut answer).expect("an answer");
     answer
