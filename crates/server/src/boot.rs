@@ -64,6 +64,7 @@ pub(crate) fn boot(config: &Config, logger: &Logger) -> Result<Booted, StartErro
     let home = home(config);
     let disk = Arc::clone(&home.disk);
     let wal_dir = &config.storage.wal_dir;
+    refuse_theirs(&home)?;
     create_dir(&*disk, &config.storage.data_dir)?;
     create_dir(&*disk, &home.snapshot_dir)?;
     let mut state = open_store(&home)?;
@@ -139,6 +140,18 @@ pub(crate) fn now_ms() -> u64 {
 
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StartError> {
     disk.create_dir(dir).map_err(|e| StartError(format!("cannot make {}: {e}", dir.display())))
+}
+
+/// etcd's store holds what its log may not say: after `etcdutl snapshot restore`, everything.
+/// From the log alone such a member would start empty, and well.
+fn refuse_theirs(home: &Home) -> Result<(), StartError> {
+    let files = |dir: &Path| home.disk.list(dir).unwrap_or_default();
+    let theirs = files(&home.snapshot_dir).iter().any(|name| name == "db");
+    if theirs && files(&home.member_dir.join("store")).is_empty() {
+        let db = home.snapshot_dir.join("db");
+        return Err(StartError(format!("{}: a store of etcd's cannot be opened", db.display())));
+    }
+    Ok(())
 }
 
 fn open_store(home: &Home) -> Result<State, StartError> {

@@ -43,6 +43,8 @@ const RANGE_MIB: u64 = 256;
 const WATCH_GROWTH_MAX: u64 = 96 * MIB;
 const N_WATCHERS_UNREAD: usize = 20;
 const N_EVENTS: u64 = 20_000;
+/// Watchers on one stream, who all read.
+const N_WATCHERS_TOGETHER: usize = 20_000;
 const N_IDLE: u64 = 10_000;
 /// Growth allowed for all idle connections.
 const IDLE_GROWTH_MAX: u64 = 64 * MIB;
@@ -123,6 +125,28 @@ fn watchers_that_never_read_hold_nobody_up() {
         puts_go_on(&client).await;
         grew_at_most(WATCH_GROWTH_MAX, before, &server);
         drop(streams);
+    });
+}
+
+#[test]
+fn a_stream_of_many_watchers_holds_nobody_up() {
+    block_on(async {
+        let home = Home::new("many-watchers");
+        let mut server = home.start(&[]);
+        let client = server.ready().await;
+        let watching = Client::connect(home.client_port).await.expect("a server");
+        let mut stream = watching.open(Method::Watch).await.expect("a watch");
+        let create = WatchCreateRequest { key: "w".into(), ..WatchCreateRequest::default() };
+        let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+        for _ in 0..N_WATCHERS_TOGETHER {
+            stream.send(&request, false).expect("a watch");
+        }
+        for _ in 0..N_WATCHERS_TOGETHER {
+            let created: Option<WatchResponse> = stream.next().await.expect("a watch");
+            assert!(created.is_some_and(|answer| answer.created));
+        }
+        puts_go_on(&client).await;
+        drop(stream);
     });
 }
 

@@ -512,8 +512,9 @@ fn retention_time(text: &str) -> Parsed<Duration> {
     span.map(super::value::Span::length).ok_or_else(|| bad_retention(text))
 }
 
+/// As in etcd, a time will do: its nanoseconds are the count.
 fn retention_count(text: &str) -> Parsed<u64> {
-    text.parse().map_err(|_| bad_retention(text))
+    text.parse().or_else(|_| Ok(retention_time(text)?.as_nanos() as u64))
 }
 
 fn bad_retention(text: &str) -> String {

@@ -325,17 +325,17 @@ impl Slot {
 
     fn count(&mut self, event: &Event, tally: &mut Tally) {
         match event {
-            Event::Unary { method, metadata, .. } => {
+            Event::Unary { method, metadata, body, .. } => {
                 let method = method_of(*method);
                 tally.started(method, &mut self.spoken, metadata);
-                tally.received(method);
+                tally.received(method, body.len());
             }
             Event::Opened { method, metadata, .. } => {
                 tally.started(method_of(*method), &mut self.spoken, metadata);
             }
-            Event::Message { stream, .. } => {
+            Event::Message { stream, body } => {
                 if let Some(method) = self.wire.method(*stream) {
-                    tally.received(method_of(method));
+                    tally.received(method_of(method), body.len());
                 }
             }
             Event::DeadlineExceeded { stream } => {
@@ -363,7 +363,7 @@ impl Outlet for Connections {
     fn reply(&mut self, to: ReplyTo, message: Bytes) {
         let Some((slot, stream, tally)) = self.slot(to) else { return };
         if let Some(method) = slot.wire.method(stream) {
-            tally.sent(method_of(method));
+            tally.sent(method_of(method), message.len());
             tally.ended(method_of(method), Code::Ok);
         }
         slot.wire.send_unary(stream, message);
@@ -372,7 +372,7 @@ impl Outlet for Connections {
     fn message(&mut self, to: ReplyTo, message: Bytes) {
         let Some((slot, stream, tally)) = self.slot(to) else { return };
         if let Some(method) = slot.wire.method(stream) {
-            tally.sent(method_of(method));
+            tally.sent(method_of(method), message.len());
         }
         slot.wire.send_message(stream, message);
     }
@@ -380,7 +380,7 @@ impl Outlet for Connections {
     fn pieces(&mut self, to: ReplyTo, pieces: &[&[u8]]) {
         let Some((slot, stream, tally)) = self.slot(to) else { return };
         if let Some(method) = slot.wire.method(stream) {
-            tally.sent(method_of(method));
+            tally.sent(method_of(method), pieces.iter().map(|piece| piece.len()).sum());
         }
         slot.wire.send_pieces(stream, pieces);
     }
@@ -388,7 +388,7 @@ impl Outlet for Connections {
     fn begin(&mut self, to: ReplyTo, len: u32) {
         let Some((slot, stream, tally)) = self.slot(to) else { return };
         if let Some(method) = slot.wire.method(stream) {
-            tally.sent(method_of(method));
+            tally.sent(method_of(method), len as usize);
         }
         slot.wire.begin_message(stream, len);
     }

@@ -19,6 +19,9 @@ pub(super) struct Tally {
     /// Methods with something to hand over.
     touched: Vec<Method>,
     requests: Vec<(ClientVersion, CallType, u64)>,
+    /// Bytes of messages, without what gRPC puts around them.
+    received_bytes: u64,
+    sent_bytes: u64,
 }
 
 /// What a connection's client last said of itself: it rarely says anything else.
@@ -30,7 +33,14 @@ pub(super) struct Spoken {
 impl Tally {
     pub(super) fn new(engine: Arc<Engine>) -> Self {
         let counted = vec![Counted::default(); Method::ALL.len()];
-        Self { engine, counted, touched: Vec::new(), requests: Vec::new() }
+        Self {
+            engine,
+            counted,
+            touched: Vec::new(),
+            requests: Vec::new(),
+            received_bytes: 0,
+            sent_bytes: 0,
+        }
     }
 
     pub(super) fn started(&mut self, method: Method, spoken: &mut Spoken, said: &Arc<Metadata>) {
@@ -46,12 +56,14 @@ impl Tally {
         }
     }
 
-    pub(super) fn received(&mut self, method: Method) {
+    pub(super) fn received(&mut self, method: Method, len: usize) {
         self.of(method).received += 1;
+        self.received_bytes += len as u64;
     }
 
-    pub(super) fn sent(&mut self, method: Method) {
+    pub(super) fn sent(&mut self, method: Method, len: usize) {
         self.of(method).sent += 1;
+        self.sent_bytes += len as u64;
     }
 
     pub(super) fn ended(&mut self, method: Method, code: Code) {
@@ -69,6 +81,8 @@ impl Tally {
             let counted = std::mem::take(&mut self.counted[method as usize]);
             metrics.grpc.add(method, counted);
         }
+        metrics.grpc_received_bytes.add(std::mem::take(&mut self.received_bytes));
+        metrics.grpc_sent_bytes.add(std::mem::take(&mut self.sent_bytes));
         for (version, how, n) in self.requests.drain(..) {
             metrics.client_requests.add(version, how, n);
         }

@@ -3,7 +3,7 @@
 //! Requests come in, and deliveries from the hub; encoded `WatchResponse`s go out. All calls are made by
 //! the one thread that owns the connection. Where a call takes the state, that is under a read lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::error::Error;
 use proto::etcdserverpb::watch_request::RequestUnion;
@@ -48,6 +48,8 @@ pub enum Pump {
 pub struct Stream {
     config: StreamConfig,
     watchers: BTreeMap<i64, Watcher>,
+    /// The watchers that read history, so that nobody has to look for them among all.
+    behind: BTreeSet<i64>,
     next_id: i64,
     n_joins: u64,
     /// The last delivery processed.
@@ -62,6 +64,7 @@ impl Stream {
         Self {
             config,
             watchers: BTreeMap::new(),
+            behind: BTreeSet::new(),
             next_id: 0,
             n_joins: 0,
             processed: state.hub.sequence(config.shard),
@@ -124,6 +127,8 @@ impl Stream {
         let mut watcher = Watcher::new(&create, span, state.head());
         if watcher.next > state.head() {
             self.join(state, watch_id, &mut watcher);
+        } else {
+            self.behind.insert(watch_id);
         }
         self.watchers.insert(watch_id, watcher);
     }
@@ -138,12 +143,14 @@ impl Stream {
 
     fn cancel(&mut self, state: &State, watch_id: i64, out: &mut impl Outbox) {
         let Some(watcher) = self.watchers.remove(&watch_id) else { return };
+        self.behind.remove(&watch_id);
         self.leave(state, &watcher);
         Head { header: state.header(), watch_id, canceled: true, ..Head::default() }.send(out);
     }
 
     /// Ends the stream: nothing more will be delivered for it.
     pub fn close(&mut self, state: &State) {
+        self.behind.clear();
         for watcher in std::mem::take(&mut self.watchers).into_values() {
             self.leave(state, &watcher);
         }
@@ -158,6 +165,7 @@ impl Stream {
         let mail = Mail { leaves: false, span, previous, head: state.head() };
         state.hub.post(self.config.shard, token, mail);
         watcher.mode = Mode::Synced(token);
+        self.behind.remove(&watch_id);
     }
 
     fn leave(&self, state: &State, watcher: &Watcher) {
@@ -217,6 +225,7 @@ impl Stream {
         assert!(watcher.goes_by(token), "it was just refused");
         self.leave(state, &watcher);
         watcher.fall_behind(revision);
+        self.behind.insert(token.watch_id);
         self.watchers.insert(token.watch_id, watcher);
     }
 
@@ -241,6 +250,7 @@ impl Stream {
             if matches!(watcher.1.mode, Mode::Synced(_)) {
                 self.leave(state, &watcher.1);
                 watcher.1.fall_behind(revision);
+                self.behind.insert(watcher.0);
             }
             self.watchers.insert(watcher.0, watcher.1);
         }
@@ -248,20 +258,19 @@ impl Stream {
 
     /// Brings one watcher that is behind a bounded step further.
     pub fn pump(&mut self, state: &State, out: &mut impl Outbox) -> Result<Pump, Fatal> {
-        let is_behind = |w: &Watcher| matches!(w.mode, Mode::Behind(_));
-        let mut after = self.watchers.range(self.turn_of..).filter(|(_, w)| is_behind(w));
-        let first = || self.watchers.iter().find(|(_, w)| is_behind(w));
-        let Some((&watch_id, _)) = after.next().or_else(first) else { return Ok(Pump::Idle) };
+        let next = self.behind.range(self.turn_of..).next();
+        let Some(&watch_id) = next.or(self.behind.first()) else { return Ok(Pump::Idle) };
         if !out.has_room() {
             return Ok(Pump::Full);
         }
         self.turn_of = watch_id.saturating_add(1);
-        let mut watcher = self.watchers.remove(&watch_id).expect("it was just found");
+        let mut watcher = self.watchers.remove(&watch_id).expect("who is behind is there");
         if self.catch_up(state, watch_id, &mut watcher, out)? {
             self.watchers.insert(watch_id, watcher);
+        } else {
+            self.behind.remove(&watch_id);
         }
-        let more = self.watchers.values().any(is_behind);
-        Ok(if more { Pump::More } else { Pump::Idle })
+        Ok(if self.behind.is_empty() { Pump::Idle } else { Pump::More })
     }
 
     /// False if the watcher is at its end.
@@ -272,7 +281,9 @@ impl Stream {
         watcher: &mut Watcher,
         out: &mut impl Outbox,
     ) -> Result<bool, Fatal> {
-        let Mode::Behind(catchup) = &mut watcher.mode else { return Ok(true) };
+        let Mode::Behind(catchup) = &mut watcher.mode else {
+            panic!("watcher {watch_id} has joined, and is listed as behind");
+        };
         let turn = catchup.step(&state.mvcc, &watcher.span);
         let next = catchup.next();
         match turn {

@@ -4,7 +4,7 @@
 //! server's ports and the simulator's do so alike. Streams that read history get their turns one after
 //! the other, a bounded step each.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proto::etcdserverpb::watch_request::RequestUnion;
 use proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest};
@@ -34,6 +34,27 @@ pub trait Shore {
     fn state_and_outbox(&mut self, stream: StreamId) -> (&State, Self::Outbox<'_>);
 }
 
+/// Who waits for a turn, in order: once each, however often it was woken.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<StreamId>,
+    queued: BTreeSet<StreamId>,
+}
+
+impl Queue {
+    fn push(&mut self, id: StreamId) {
+        if self.queued.insert(id) {
+            self.waiting.push_back(id);
+        }
+    }
+
+    fn pop(&mut self) -> Option<StreamId> {
+        let id = self.waiting.pop_front()?;
+        self.queued.remove(&id);
+        Some(id)
+    }
+}
+
 /// See the module.
 pub struct Streams {
     shard: ShardId,
@@ -41,7 +62,7 @@ pub struct Streams {
     streams: BTreeMap<StreamId, Stream>,
     next: u32,
     /// Streams that read history, in turns.
-    behind: VecDeque<StreamId>,
+    behind: Queue,
     /// The last delivery that was passed on.
     processed: u64,
 }
@@ -54,7 +75,7 @@ impl Streams {
             fragment_size,
             streams: BTreeMap::new(),
             next: 0,
-            behind: VecDeque::new(),
+            behind: Queue::default(),
             processed: 0,
         }
     }
@@ -98,24 +119,24 @@ impl Streams {
 
     /// Gives a stream a turn to read history: it may have something to read, or room again.
     pub fn wake(&mut self, id: StreamId) {
-        self.behind.push_back(id);
+        self.behind.push(id);
     }
 
     /// Whether another turn of [`Streams::pump`] has something to do.
     pub fn is_behind(&self) -> bool {
-        !self.behind.is_empty()
+        !self.behind.waiting.is_empty()
     }
 
     /// Lets streams that are behind catch up, by so many steps of all of them together.
     pub fn pump(&mut self, steps_max: usize, shore: &mut impl Shore) -> Result<(), Fatal> {
         for _ in 0..steps_max {
-            let Some(id) = self.behind.pop_front() else { return Ok(()) };
+            let Some(id) = self.behind.pop() else { return Ok(()) };
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             let (state, mut outbox) = shore.state_and_outbox(id);
             match stream.pump(state, &mut outbox)? {
                 // One that is full is woken when its caller has room again.
                 Pump::Idle | Pump::Full => {}
-                Pump::More => self.behind.push_back(id),
+                Pump::More => self.behind.push(id),
             }
         }
         Ok(())
@@ -157,7 +178,7 @@ impl Streams {
             drop(outbox);
             let Some(&token) = refused else { return };
             stream.detach(shore.state(), token, notice.revision);
-            self.behind.push_back(id);
+            self.behind.push(id);
         }
     }
 
@@ -166,7 +187,7 @@ impl Streams {
         self.processed = sequence;
         for (&id, stream) in &mut self.streams {
             stream.lost(shore.state(), sequence, revision);
-            self.behind.push_back(id);
+            self.behind.push(id);
         }
     }
 
@@ -178,5 +199,23 @@ impl Streams {
             stream.processed(self.processed, &header, &mut outbox);
             stream.tick(state, &mut outbox);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_is_woken_often_waits_for_one_turn() {
+        let mut queue = Queue::default();
+        for id in [1, 2, 1, 1, 2] {
+            queue.push(StreamId(id));
+        }
+        assert_eq!(queue.pop(), Some(StreamId(1)));
+        queue.push(StreamId(1));
+        assert_eq!(queue.pop(), Some(StreamId(2)));
+        assert_eq!(queue.pop(), Some(StreamId(1)));
+        assert_eq!(queue.pop(), None);
     }
 }

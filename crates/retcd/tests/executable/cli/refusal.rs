@@ -68,6 +68,20 @@ fn a_folder_has_one_server_at_a_time() {
     });
 }
 
+/// Begun from its log alone it would be empty, if it was restored from a snapshot.
+#[test]
+fn a_store_of_etcds_is_refused_and_left_alone() {
+    block_on(async {
+        let home = Home::new("theirs");
+        let snap = home.data().join("member/snap");
+        fs::create_dir_all(&snap).expect("a folder");
+        fs::write(snap.join("db"), "a bbolt file").expect("a file");
+        let reason = refused(&home, home.command(&[])).await;
+        assert_eq!(reason, format!("{}/db: a store of etcd's cannot be opened", snap.display()));
+        assert!(!home.data().join("member/store").exists(), "nothing was begun");
+    });
+}
+
 fn lock(home: &Home) -> std::path::PathBuf {
     home.data().join("member/store/lock")
 }

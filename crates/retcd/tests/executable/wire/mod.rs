@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use self::peer::{ACK, DATA, END_STREAM, Frame, GO_AWAY, HEADERS, PING, Peer, RESET, SETTINGS};
 use crate::support::client::get;
 use crate::support::process::{Home, Server};
-use crate::support::{PATIENCE, block_on};
+use crate::support::{PATIENCE, block_on, eventually};
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
@@ -165,6 +165,36 @@ fn a_timeout_ends_a_call_that_waits() {
     peer.open(3, LOCK, &[("grpc-timeout", "1x")]);
     let end = peer.find(ends(3)).expect("an end");
     assert!(end.says("malformed grpc-timeout"), "{end:?}");
+}
+
+/// What a member has received from gRPC's clients, and sent to them, by its own account.
+fn traffic(port: u16) -> [u64; 2] {
+    let page = get(port, "/metrics").expect("a page");
+    ["received", "sent"].map(|way| {
+        let name = format!("etcd_network_client_grpc_{way}_bytes_total ");
+        let value = page.lines().find_map(|line| line.strip_prefix(&name)).expect("a count");
+        value.parse::<f64>().expect("a number") as u64
+    })
+}
+
+#[test]
+fn bytes_of_messages_are_counted() {
+    let home = Home::new("traffic");
+    let _server = server(&home, &[]);
+    let mut peer = Peer::greet(home.client_port);
+    // That it is ready was asked by a call, too.
+    let mut before = block_on(eventually("a call counted", async || {
+        Some(traffic(home.client_port)).filter(|&[_, sent]| sent > 0)
+    }));
+    peer.open(1, RANGE, &[]);
+    peer.message(1, END_STREAM, RANGE_A);
+    let data = peer.find(|frame| frame.kind == DATA).expect("an answer");
+    // gRPC says in five bytes how long the message is.
+    before[0] += RANGE_A.len() as u64;
+    before[1] += data.payload.len() as u64 - 5;
+    block_on(eventually("all bytes counted", async || {
+        (traffic(home.client_port) == before).then_some(())
+    }));
 }
 
 /// A method of HTTP/1.1 may begin like the preface of HTTP/2, and come in pieces.
