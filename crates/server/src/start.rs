@@ -84,6 +84,10 @@ pub fn run(config: &Config, logger: &Logger) -> Result<Ending, StartError> {
 
 async fn serve(config: &Config, logger: &Logger) -> Result<Ending, StartError> {
     announce(config, logger);
+    // Go's runtime lets these pass, for which the system would end the process.
+    for passed_over in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        drop(signal(passed_over)?);
+    }
     let peers = bind(&config.peer_port.listen_urls).await?;
     let clients = bind(&config.client_port.listen_urls).await?;
     let https = bind(&config.client_port.listen_http_urls).await?;

@@ -34,6 +34,9 @@ async fn ends_by(signal: i32) {
     let idle = idle_http2(home.client_port);
     let silent = TcpStream::connect(("127.0.0.1", home.client_port)).expect("a connection");
 
+    for passed_over in [libc::SIGUSR1, libc::SIGUSR2] {
+        server.signal(passed_over);
+    }
     let asked = Instant::now();
     server.signal(signal);
     let status = server.ended().await;
