@@ -16,8 +16,11 @@ use crate::pace::Hurry;
 /// Past this many bytes `append` writes without waiting for `flush`.
 const BUFFER_MAX: usize = 4 << 20;
 
-/// The next segment is prepared from when one part in so many of the last is full until one is left.
-const PREPARE_PARTS: u64 = 8;
+/// The next segment is prepared when so many eighths of the last are full: until then it would only
+/// cost space.
+const PREPARE_FROM: u64 = 4;
+/// And is ready when so many are.
+const PREPARED_AT: u64 = 7;
 
 /// A buffer that had to grow beyond this is given back.
 const BUFFER_KEPT_MAX: usize = 1 << 20;
@@ -277,9 +280,8 @@ impl Wal {
     }
 
     fn prepare_ahead(&mut self) -> io::Result<()> {
-        let segment_size = self.workshop.segment_size;
-        let part = segment_size / PREPARE_PARTS;
-        if !self.background || self.offset < part || self.next.is_some() {
+        let from = self.workshop.segment_size / 8 * PREPARE_FROM;
+        if !self.background || self.offset < from || self.next.is_some() {
             return Ok(());
         }
         if self.pipeline.is_none() {
@@ -287,7 +289,7 @@ impl Wal {
             self.n_prepared += 1;
         }
         if let Some(pipeline) = &self.pipeline {
-            pipeline.need((self.offset - part) * PREPARE_PARTS / (PREPARE_PARTS - 2));
+            pipeline.need((self.offset - from) * 8 / (PREPARED_AT - PREPARE_FROM));
         }
         Ok(())
     }
