@@ -129,7 +129,8 @@ async def deadlines_end_calls_that_wait(client):
     second = client.locks.Lock(lock.LockRequest(name=name, lease=leases[1].ID), timeout=0.3)
     await refused(second, OUT_OF_TIME)
     assert time.monotonic() - start < 5
-    call = await client.watch(b"quiet", timeout=0.3)
+    # Long enough for a busy server to begin the watch.
+    call = await client.watch(b"quiet", timeout=3)
     await refused(call.read(), OUT_OF_TIME)
     for granted in leases:
         await client.leases.LeaseRevoke(lease.LeaseRevokeRequest(ID=granted.ID))

@@ -154,12 +154,13 @@ const tests = {
   },
 
   async 'deadlines end calls that wait'(client) {
-    const soon = () => ({ deadline: Date.now() + 300 });
+    const within = (ms) => ({ deadline: Date.now() + ms });
     const leases = [await client.grant(), await client.grant()];
     await client.call(client.locks, 'Lock', { name: key('lock'), lease: leases[0].ID });
-    const second = client.call(client.locks, 'Lock', { name: key('lock'), lease: leases[1].ID }, soon());
+    const second = client.call(client.locks, 'Lock', { name: key('lock'), lease: leases[1].ID }, within(300));
     await refused(second, OUT_OF_TIME);
-    const { answers } = await client.watch('quiet', null, soon());
+    // Long enough for a busy server to begin the watch.
+    const { answers } = await client.watch('quiet', null, within(3000));
     await refused(answers.next(), OUT_OF_TIME);
     for (const { ID } of leases) await client.call(client.leases, 'LeaseRevoke', { ID });
     await client.works();

@@ -288,7 +288,8 @@ class Suite {
         call("Lock", name + leases[0]);
         var second = start("Lock", name + leases[1], CallOptions.DEFAULT.withDeadlineAfter(300, TimeUnit.MILLISECONDS));
         outOfTime(second.end());
-        var watch = watch("quiet", CallOptions.DEFAULT.withDeadlineAfter(300, TimeUnit.MILLISECONDS));
+        // Long enough for a busy server to begin the watch.
+        var watch = watch("quiet", CallOptions.DEFAULT.withDeadlineAfter(3, TimeUnit.SECONDS));
         outOfTime(watch.end());
         for (long lease : leases) call("LeaseRevoke", "ID: " + lease);
         works();
