@@ -132,10 +132,11 @@ impl LongRange {
         let before = out.len();
         let full_at = before.saturating_add(size);
         out.append(&mut self.head);
-        let turn = if self.picks.is_some() {
-            self.write_picks(mvcc, full_at, out)?
-        } else {
-            self.write_walk(mvcc, full_at, out)?
+        let turn = match &mut self.picks {
+            Some(picks) => {
+                picks.write(mvcc, &self.request, self.at, KEYS_PER_TURN, full_at, out)?
+            }
+            None => self.write_walk(mvcc, full_at, out)?,
         };
         if turn == Turn::Last {
             out.append(&mut self.tail);
@@ -167,23 +168,5 @@ impl LongRange {
             }
         }
         Ok(Turn::Last)
-    }
-
-    fn write_picks(
-        &mut self,
-        mvcc: &Mvcc,
-        full_at: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<Turn, Fatal> {
-        let Some(picks) = &mut self.picks else { return Ok(Turn::Last) };
-        for _ in 0..KEYS_PER_TURN {
-            if out.len() >= full_at {
-                break;
-            }
-            let Some(key) = picks.take() else { break };
-            let point = mvcc.index.at(&key, self.at).expect("no compaction has passed");
-            mvcc.row_for(&self.request, &key, &point, out)?;
-        }
-        Ok(if picks.is_empty() { Turn::Last } else { Turn::More })
     }
 }

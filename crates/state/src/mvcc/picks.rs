@@ -18,6 +18,7 @@ use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use super::Mvcc;
 use super::index::Point;
 use super::range::{is_filtered, is_key_ordered, limit, row_len};
+use super::stream::Turn;
 use crate::fault::Fatal;
 
 /// See the module.
@@ -101,13 +102,25 @@ impl Picks {
         self.n_passed > self.limit
     }
 
-    /// The key of the first row that is left.
-    pub(super) fn take(&mut self) -> Option<Box<[u8]>> {
-        self.rows.pop_first().map(|(rank, _)| rank.key)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+    /// Appends rows as of revision `at`, up to `rows_max` of them, until `out` is so full.
+    pub(super) fn write(
+        &mut self,
+        mvcc: &Mvcc,
+        request: &RangeRequest,
+        at: i64,
+        rows_max: usize,
+        full_at: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Turn, Fatal> {
+        for _ in 0..rows_max {
+            if out.len() >= full_at {
+                break;
+            }
+            let Some((Rank { key, .. }, _)) = self.rows.pop_first() else { break };
+            let point = mvcc.index.at(&key, at).expect("no compaction has passed");
+            mvcc.row_for(request, &key, &point, out)?;
+        }
+        Ok(if self.rows.is_empty() { Turn::Last } else { Turn::More })
     }
 }
 
