@@ -5,12 +5,14 @@
 //! | `unary` | requests with one answer each, in a closed or an open loop |
 //! | `keepalive` | leases kept alive on long streams |
 //! | `watch` | one writer, many who hear of it |
-//! | `whole` | what is not a rate: starting, memory, disk space |
+//! | `whole` | what is not a rate: starting, memory |
+//! | `space` | disk space that comes back, and puts meanwhile |
 //!
 //! Names say connections × requests in flight on each.
 
 pub(crate) mod keepalive;
 mod messages;
+mod space;
 pub(crate) mod unary;
 pub(crate) mod watch;
 pub(crate) mod whole;

@@ -33,6 +33,7 @@ mod process;
 mod reference;
 mod report;
 mod request;
+mod stalls;
 mod suite;
 mod usage;
 

@@ -219,7 +219,7 @@ impl Server {
         Memory::of_all(self.pids())
     }
 
-    fn pids(&self) -> impl Iterator<Item = Pid> {
+    pub(crate) fn pids(&self) -> impl Iterator<Item = Pid> {
         self.children.iter().map(Pid::from_child)
     }
 

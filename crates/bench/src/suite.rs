@@ -147,7 +147,7 @@ impl Suite<'_> {
         let subjects = self.contestants.iter().zip(&folders).map(|(contestant, folder)| Subject {
             program: &contestant.program,
             folder,
-            core: self.cores.server,
+            cores: self.cores,
         });
         let subjects: Vec<Subject<'_>> = subjects.collect();
         let mut outcomes: Vec<Result<Vec<Vec<Fact>>, String>> = subjects

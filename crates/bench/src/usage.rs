@@ -4,8 +4,9 @@
 //! that ended; `/proc/PID/stat` remembers all, in ticks of ten milliseconds. The sum over the
 //! threads is taken, unless the ticks show that it lacks something.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::param::clock_ticks_per_second;
@@ -48,6 +49,44 @@ impl Cpu {
         // User and system time are each cut to a tick, at both ends.
         if ticks > threads + duration(4) { ticks } else { threads }
     }
+}
+
+/// The CPU time of processes that are looked at all the time: a read costs a microsecond for each thread.
+pub(crate) struct Meter {
+    processes: Vec<PathBuf>,
+    threads: Vec<File>,
+    n_reads: usize,
+}
+
+impl Meter {
+    /// So often it looks for threads that have come since.
+    const READS_PER_LOOK: usize = 100;
+
+    pub(crate) fn of(pids: impl Iterator<Item = Pid>) -> Self {
+        let tasks = |pid: Pid| PathBuf::from(format!("/proc/{}/task", pid.as_raw_nonzero()));
+        Self { processes: pids.map(tasks).collect(), threads: Vec::new(), n_reads: 0 }
+    }
+
+    /// What the threads that are there have used. Less than before when one has ended.
+    pub(crate) fn read(&mut self) -> Duration {
+        if self.n_reads.is_multiple_of(Self::READS_PER_LOOK) {
+            let tasks = self.processes.iter().filter_map(|tasks| fs::read_dir(tasks).ok());
+            let tasks = tasks.flatten().flatten();
+            let opened = tasks.filter_map(|task| File::open(task.path().join("schedstat")).ok());
+            self.threads = opened.collect();
+        }
+        self.n_reads += 1;
+        self.threads.iter().map(on_cpu).sum()
+    }
+}
+
+/// The first number of a thread's schedstat; nothing if the thread has ended.
+fn on_cpu(schedstat: &File) -> Duration {
+    let mut bytes = [0; 64];
+    let n = schedstat.read_at(&mut bytes, 0).unwrap_or(0);
+    let text = str::from_utf8(&bytes[..n]).unwrap_or_default();
+    let nanoseconds = text.split(' ').next().and_then(|field| field.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
 
 /// How long a core has been busy, with whatever; to a tick.

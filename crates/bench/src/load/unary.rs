@@ -81,6 +81,13 @@ impl Lane {
     }
 }
 
+/// When an answered request was due, and when its answer came, in nanoseconds of the clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    pub(crate) due: u64,
+    pub(crate) at: u64,
+}
+
 pub(crate) struct Unary {
     requests: Requests,
     form: Loop,
@@ -90,6 +97,8 @@ pub(crate) struct Unary {
     next_due: Option<u64>,
     next_lane: usize,
     latency: Histogram,
+    /// Each by itself, for who wants to know that.
+    kept: Option<Vec<Answered>>,
     /// What an answer's data may take: a range that misses rows is no success.
     answers: RangeInclusive<usize>,
 }
@@ -104,6 +113,7 @@ impl Unary {
             next_due: None,
             next_lane: 0,
             latency: Histogram::new(),
+            kept: None,
             answers: MESSAGE_HEAD_SIZE..=usize::MAX,
         }
     }
@@ -112,6 +122,24 @@ impl Unary {
     pub(crate) fn limited(mut self, n_requests: u64) -> Self {
         self.left = n_requests;
         self
+    }
+
+    /// Remembers each answer by itself, until it is taken.
+    pub(crate) fn keeping_each(mut self) -> Self {
+        self.kept = Some(Vec::new());
+        self
+    }
+
+    /// What was answered since the last time.
+    pub(crate) fn take_kept(&mut self) -> Vec<Answered> {
+        self.kept.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn record(&mut self, due: u64, at: u64) {
+        self.latency.record(at.saturating_sub(due));
+        if let Some(kept) = &mut self.kept {
+            kept.push(Answered { due, at });
+        }
     }
 
     /// An answer of another size is a wrong one.
@@ -135,7 +163,7 @@ impl Load for Unary {
                     Outcome::Done if !self.answers.contains(&flight.answered) => {
                         return Err(Failure::Wrong("an answer of another size than it must have"));
                     }
-                    Outcome::Done => self.latency.record(now.saturating_sub(flight.due)),
+                    Outcome::Done => self.record(flight.due, now),
                     Outcome::Refused { .. } | Outcome::Reset { .. } => {
                         let doing = self.requests.method.path();
                         return Err(Failure::Refused { doing, outcome });
