@@ -18,7 +18,7 @@ mod cluster;
 mod command;
 mod kv;
 mod lease;
-mod txn;
+pub(crate) mod txn;
 
 use bytes::Bytes;
 use proto::error::{Code, Error, Status};

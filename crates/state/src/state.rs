@@ -35,8 +35,6 @@ use crate::lease::{self, LeaseId, Leases};
 use crate::membership::Membership;
 use crate::mvcc::Mvcc;
 use crate::mvcc::hash::{HashJob, HashRun, HashTurn, KvHash};
-use crate::mvcc::long::LongRange;
-use crate::mvcc::range::{AtOnce, Fit};
 use crate::mvcc::stream::{RangeStream, Turn};
 use crate::quota::Quota;
 use crate::watch::Hub;
@@ -233,41 +231,6 @@ impl State {
 
     pub fn demote(&mut self) {
         self.leases.demote();
-    }
-
-    /// Appends the encoded `RangeResponse`. `request` has passed [`crate::check::range`].
-    pub fn range(&self, request: &RangeRequest, out: &mut Vec<u8>) -> Result<(), Stop> {
-        self.mvcc.range(request, self.header(), out)
-    }
-
-    /// As [`State::range`]; gives up when that is too much for one go.
-    pub fn range_within(
-        &self,
-        request: &RangeRequest,
-        most: AtOnce,
-        out: &mut Vec<u8>,
-    ) -> Result<Fit, Stop> {
-        self.mvcc.range_within(request, self.header(), most, out)
-    }
-
-    /// Begins a range that was too long; to be asked right after, without letting go of the state.
-    pub fn long_range(&self, request: RangeRequest) -> LongRange {
-        LongRange::new(request, self.header())
-    }
-
-    /// Brings the measuring of a long range further; the answer is its length, at the end.
-    pub fn measure(&self, range: &mut LongRange) -> Result<Option<u64>, Stop> {
-        range.measure(&self.mvcc)
-    }
-
-    /// Appends the next piece of a long range, once it is measured.
-    pub fn write_piece(
-        &self,
-        range: &mut LongRange,
-        size: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<Turn, Stop> {
-        range.write(&self.mvcc, size, out)
     }
 
     /// Begins a range that is answered in several messages. `size_target` is what a message should have,

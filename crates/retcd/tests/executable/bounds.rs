@@ -109,6 +109,39 @@ fn a_range_of_any_size_is_answered_in_little_memory() {
 }
 
 #[test]
+fn a_txn_that_reads_much_is_answered_in_little_memory() {
+    block_on(async {
+        const MIB_EACH: u64 = 64;
+        const N_RANGES: usize = 4;
+        let home = Home::new("long-txn");
+        let mut server = home.start(&[]);
+        let client = server.ready().await;
+        fill(&client, MIB_EACH).await;
+        let before = server.memory();
+        let op = || RequestOp { request: Some(Request::RequestRange(everything())) };
+        let success = (0..N_RANGES).map(|_| op()).collect();
+        let request = TxnRequest { success, ..TxnRequest::default() };
+        let mut unread = Vec::new();
+        for _ in 0..N_RANGES_UNREAD {
+            let stingy = Client::with_window(home.client_port, WINDOW_SMALL).await;
+            let mut stream = stingy.expect("a server").open(Method::Txn).await.expect("a call");
+            stream.send(&request, true).expect("a call");
+            unread.push(stream);
+        }
+        let reader = Client::with_window(home.client_port, MIB as u32).await.expect("a server");
+        let mut stream = reader.open(Method::Txn).await.expect("a call");
+        stream.send(&request, true).expect("a call");
+        let reading = tokio::spawn(async move { stream.drain().await });
+        puts_go_on(&client).await;
+        let n = reading.await.expect("no panic");
+        let all = N_RANGES as u64 * MIB_EACH * MIB;
+        assert!(n.as_ref().is_ok_and(|n| *n > all), "not all of it came: {n:?}");
+        grew_at_most(RANGE_GROWTH_MAX, before, &server);
+        drop(unread);
+    });
+}
+
+#[test]
 fn watchers_that_never_read_hold_nobody_up() {
     block_on(async {
         let home = Home::new("unread-watch");

@@ -44,7 +44,7 @@ fn answer_range(
     let result = engine.refusal_of(written);
     if let Ok(Fit::TooLong) = result {
         let range = turn.state().long_range(request.clone());
-        long::begin(port, call.to, range);
+        long::begin(port, call.to, long::Kind::Range, range);
         return Ok(());
     }
     turn.served.ranges[usize::from(result.is_ok())] += 1;
@@ -81,12 +81,12 @@ pub(super) fn txn(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<()
         return port.propose(turn, call.to, Body::Txn, &call.body);
     }
     if check::is_serializable(&request) || turn.engine.shown.lone() {
-        return answer_txn(port, turn, &call, &request);
+        return answer_txn(port, turn, call, &request);
     }
     port.read(call, turn)
 }
 
-pub(super) fn serve_txn(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
+pub(super) fn serve_txn(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<(), Status> {
     let request: TxnRequest = decode(&call.body)?;
     answer_txn(port, turn, call, &request)
 }
@@ -94,16 +94,26 @@ pub(super) fn serve_txn(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> Re
 fn answer_txn(
     port: &mut Port,
     turn: &mut Turn<'_>,
-    call: &Call,
+    call: Call,
     request: &TxnRequest,
 ) -> Result<(), Status> {
-    let result = port.answer(turn, call.to, |state, out| state.read_txn(request, out));
+    if turn.outlet.room(call.to) == 0 {
+        return port.reads.park(call).map_err(Status::from);
+    }
     // The branches are about as long.
     let n_ops = request.success.len() as u64;
-    turn.served.txns[usize::from(result.is_ok())] += 1;
     turn.served.range_ops += n_ops;
     turn.served.larger_txns += u64::from(n_ops > 1);
-    result
+    let engine = turn.engine;
+    let written = turn.state().read_txn_within(request, long::AT_ONCE, port.answers.begin());
+    let result = engine.refusal_of(written);
+    if let Ok(Fit::TooLong) = result {
+        let read = engine.refusal_of(turn.state().long_txn(request))?;
+        long::begin(port, call.to, long::Kind::Txn, read);
+        return Ok(());
+    }
+    turn.served.txns[usize::from(result.is_ok())] += 1;
+    result.map(|_| turn.outlet.reply(call.to, port.answers.finish()))
 }
 
 pub(super) fn range_stream(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<(), Status> {

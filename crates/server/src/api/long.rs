@@ -1,8 +1,9 @@
-//! Ranges too long to be answered at once: in turns, at the pace of the client.
+//! Ranges, and transactions that only read, too long to be answered at once: in turns, at the pace of the
+//! client.
 //!
 //! ```text
-//!  kv::range ── not AT_ONCE ──► measuring, a turn each ──► sending, PIECE by PIECE
-//!                                   └ everybody else comes in between ┘   └ waits for room
+//!  kv ── not AT_ONCE ──► measuring, a turn each ──► sending, PIECE by PIECE
+//!                            └ everybody else comes in between ┘   └ waits for room
 //! ```
 //!
 //! # Invariants
@@ -12,7 +13,7 @@
 
 use bytes::Bytes;
 use proto::error::{Code, Status};
-use state::{AtOnce, LongRange};
+use state::{AtOnce, LongRead};
 
 use super::port::{Handler, Port, Turn};
 use super::{ROOM, ReplyTo};
@@ -28,8 +29,16 @@ const LENGTH_MAX: u64 = i32::MAX as u64;
 
 /// A long answer under way.
 pub(crate) struct LongAnswer {
-    range: LongRange,
+    kind: Kind,
+    read: LongRead,
     is_measured: bool,
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Range,
+    Txn,
 }
 
 /// What came of a turn.
@@ -42,25 +51,21 @@ enum Step {
 }
 
 impl LongAnswer {
-    pub(super) fn new(range: LongRange) -> Self {
-        Self { range, is_measured: false }
-    }
-
     fn step(&mut self, turn: &mut Turn<'_>, to: ReplyTo) -> Result<Step, Status> {
         let engine = turn.engine;
         if !self.is_measured {
-            let measured = turn.state().measure(&mut self.range);
+            let measured = turn.state().measure(&mut self.read);
             let Some(len) = engine.refusal_of(measured)? else { return Ok(Step::Again) };
             self.is_measured = true;
             let len = u32::try_from(len).ok().filter(|len| u64::from(*len) <= LENGTH_MAX);
-            turn.outlet.begin(to, len.ok_or_else(|| too_long(&self.range))?);
+            turn.outlet.begin(to, len.ok_or_else(|| too_long(&self.read))?);
             return Ok(Step::Again);
         }
         if turn.outlet.room(to) < ROOM_MIN {
             return Ok(Step::Waits);
         }
         let mut piece = Vec::with_capacity(PIECE + PIECE / 4);
-        let written = turn.state().write_piece(&mut self.range, PIECE, &mut piece);
+        let written = turn.state().write_piece(&mut self.read, PIECE, &mut piece);
         let written = engine.refusal_of(written)?;
         turn.outlet.part(to, Bytes::from(piece));
         Ok(match written {
@@ -70,15 +75,16 @@ impl LongAnswer {
     }
 }
 
-fn too_long(range: &LongRange) -> Status {
-    let (len, max) = (range.bytes_left(), LENGTH_MAX);
+fn too_long(read: &LongRead) -> Status {
+    let (len, max) = (read.bytes_left(), LENGTH_MAX);
     let text = format!("grpc: trying to send message larger than max ({len} vs. {max})");
     Status::new(Code::ResourceExhausted, text)
 }
 
 /// Begins an answer in turns.
-pub(super) fn begin(port: &mut Port, to: ReplyTo, range: LongRange) {
-    port.handlers.insert(to, Handler::LongAnswer(LongAnswer::new(range)));
+pub(super) fn begin(port: &mut Port, to: ReplyTo, kind: Kind, read: LongRead) {
+    let answer = LongAnswer { kind, read, is_measured: false };
+    port.handlers.insert(to, Handler::LongAnswer(answer));
     port.long.push(to);
 }
 
@@ -102,8 +108,12 @@ pub(super) fn pump(port: &mut Port, turn: &mut Turn<'_>) {
             Ok(Step::Done) => Ok(()),
             Err(status) => Err(status),
         };
+        let served = match answer.kind {
+            Kind::Range => &mut turn.served.ranges,
+            Kind::Txn => &mut turn.served.txns,
+        };
+        served[usize::from(result.is_ok())] += 1;
         port.handlers.remove(&to);
-        turn.served.ranges[usize::from(result.is_ok())] += 1;
         turn.outlet.finish(to, result);
     }
 }

@@ -17,8 +17,8 @@ use bytes::{Bytes, BytesMut};
 use member::Proposal;
 use proto::error::{Code, Error, Status};
 use proto::method::Method;
+use state::State;
 use state::watch::StreamId;
-use state::{State, Stop};
 
 use super::buffer::Buffers;
 pub(crate) use super::decode::decode;
@@ -497,7 +497,7 @@ impl Port {
     pub(crate) fn serve(&mut self, call: Call, turn: &mut Turn<'_>) -> Result<(), Status> {
         match call.method {
             Method::Range => kv::serve_range(self, turn, call),
-            Method::Txn => kv::serve_txn(self, turn, &call),
+            Method::Txn => kv::serve_txn(self, turn, call),
             Method::RangeStream => kv::serve_stream(self, turn, &call),
             Method::LeaseTimeToLive => {
                 let answering = self.answering(call.to);
@@ -523,19 +523,6 @@ impl Port {
             return self.serve(call, turn);
         }
         self.reads.add(call, turn.deadline_ms()).map_err(Status::from)
-    }
-
-    /// Answers with what `encode` writes.
-    pub(crate) fn answer(
-        &mut self,
-        turn: &mut Turn<'_>,
-        to: ReplyTo,
-        encode: impl FnOnce(&State, &mut Vec<u8>) -> Result<(), Stop>,
-    ) -> Result<(), Status> {
-        let engine = turn.engine;
-        engine.refusal_of(encode(turn.state(), self.answers.begin()))?;
-        turn.outlet.reply(to, self.answers.finish());
-        Ok(())
     }
 
     /// Whether the process is asked to end.

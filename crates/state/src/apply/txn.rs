@@ -18,9 +18,9 @@ use crate::fault::{Fatal, Stop};
 use crate::mvcc::index::{Point, Span};
 
 // The fields of a TxnResponse and a ResponseOp.
-const SUCCEEDED: u32 = 2;
-const RESPONSES: u32 = 3;
-const RESPONSE_RANGE: u32 = 1;
+pub(crate) const SUCCEEDED: u32 = 2;
+pub(crate) const RESPONSES: u32 = 3;
+pub(crate) const RESPONSE_RANGE: u32 = 1;
 const RESPONSE_PUT: u32 = 2;
 const RESPONSE_DELETE_RANGE: u32 = 3;
 const RESPONSE_TXN: u32 = 4;
@@ -60,29 +60,15 @@ impl State {
         Ok(())
     }
 
-    /// A txn that only reads, answered without an entry. `request` has passed [`crate::check::txn`] and
-    /// [`crate::check::is_read_only`].
-    pub fn read_txn(&self, request: &TxnRequest, out: &mut Vec<u8>) -> Result<(), Stop> {
+    /// Which of its operations a txn is to carry out, and whether its comparisons hold. They are checked.
+    pub(crate) fn chosen<'t>(
+        &self,
+        request: &'t TxnRequest,
+    ) -> Result<(&'t [RequestOp], bool), Stop> {
         let mut path = Path::new();
         self.find_path(request, &mut path)?;
         self.check_path(request, &mut path.iter(), &mut Vec::new())?;
-        encode::header(out, &self.header());
-        let (ops, succeeded) = branch(request, path[0]);
-        encode::flag(out, SUCCEEDED, succeeded);
-        for op in ops {
-            let Some(Request::RequestRange(range)) = &op.request else {
-                return Err(Error::KeyNotFound.into()); // A write, which is not for here.
-            };
-            self.answer(RESPONSE_RANGE, out, |out| {
-                self.mvcc.range(range, ResponseHeader::default(), out)
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Wraps a response into its place among a txn's.
-    fn answer<T>(&self, field: u32, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        encode::nested(out, RESPONSES, |out| encode::nested(out, field, body))
+        Ok(branch(request, path[0]))
     }
 
     fn find_path(&self, txn: &TxnRequest, path: &mut Path) -> Result<(), Fatal> {

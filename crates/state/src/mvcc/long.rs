@@ -28,10 +28,10 @@ use crate::fault::{Fatal, Stop};
 const KEYS_PER_TURN: usize = if cfg!(test) { 2 } else { 1_000 };
 
 /// See the module.
-pub struct LongRange {
+pub(crate) struct LongRange {
     request: RangeRequest,
     span: Span,
-    /// What is read. 0 before the first turn.
+    /// What is read.
     at: i64,
     /// Where the walk goes on, and how many rows it may still show.
     rest: Span,
@@ -48,7 +48,8 @@ pub struct LongRange {
 }
 
 impl LongRange {
-    pub(crate) fn new(request: RangeRequest, header: ResponseHeader) -> Self {
+    /// `now` is read if `request` names no revision, whatever is written before the first turn.
+    pub(crate) fn new(request: RangeRequest, header: ResponseHeader, now: i64) -> Self {
         let span = Span::new(&request.key, &request.range_end);
         let mut head = Vec::new();
         encode::header(&mut head, &header);
@@ -56,7 +57,7 @@ impl LongRange {
             rest: span.clone(),
             left: rows_max(&request),
             picks: (!is_plain(&request)).then(|| Picks::new(&request)),
-            at: request.revision.max(0),
+            at: if request.revision > 0 { request.revision } else { now },
             len: head.len() as u64,
             head,
             tail: Vec::new(),
@@ -68,8 +69,14 @@ impl LongRange {
     }
 
     /// Bytes of the response that are not written yet, once it is measured.
-    pub fn bytes_left(&self) -> u64 {
+    pub(crate) fn bytes_left(&self) -> u64 {
         self.len
+    }
+
+    /// Has `wrapping` written before the response.
+    pub(crate) fn wrap(&mut self, wrapping: &[u8]) {
+        self.head.splice(0..0, wrapping.iter().copied());
+        self.len += wrapping.len() as u64;
     }
 
     /// Looks at some keys. The answer is the length of the whole response, once it is known.

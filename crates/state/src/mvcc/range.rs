@@ -80,7 +80,7 @@ impl AtOnce {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     Whole,
-    /// It was begun and has to be thrown away: see [`LongRange`].
+    /// It was begun and has to be thrown away: see [`LongRead`](crate::LongRead).
     TooLong,
 }
 
@@ -109,7 +109,7 @@ impl Mvcc {
             encode::header(out, &header);
             return Ok(self.walk(request, at, most, out)?);
         }
-        let mut range = LongRange::new(request.clone(), header);
+        let mut range = LongRange::new(request.clone(), header, at);
         let len = range.measure_within(self, most.keys)?;
         if len.is_none_or(|len| len > most.bytes as u64) {
             return Ok(Fit::TooLong);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proto::etcdserverpb::request_op::Request;
 use proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
-    RangeRequest, RangeResponse, RequestOp, TxnRequest,
+    PutResponse, RangeRequest, RangeResponse, RequestOp, TxnRequest,
 };
 use proto::mvccpb::KeyValue;
 use proto::prost::Message;
@@ -16,7 +16,7 @@ use stdx::generate::each_seed_of;
 use storage::revlog::Hurry;
 
 use super::world::World;
-use crate::{Stop, Turn};
+use crate::{AtOnce, LongRead, Stop, Turn};
 
 pub(super) type Map = BTreeMap<Bytes, KeyValue>;
 
@@ -267,24 +267,55 @@ fn check_range(world: &World, model: &Model, request: &RangeRequest) {
         (Err(Stop::Refused(_)), None) => {}
         (found, expected) => panic!("{request:?}: {found:?}, not {expected:?}"),
     }
-    check_in_turns(world, request, &out);
+    check_in_turns(world, Ok(world.state.long_range(request.clone())), &out);
 }
 
 /// In turns, the answer is the same to the byte, and as long as was measured.
-fn check_in_turns(world: &World, request: &RangeRequest, expected: &[u8]) {
-    let mut range = world.state.long_range(request.clone());
-    let len = loop {
-        match world.state.measure(&mut range) {
-            Ok(Some(len)) => break len,
-            Ok(None) => {}
-            Err(Stop::Refused(_)) => return assert!(expected.is_empty(), "{request:?}"),
-            Err(fatal) => panic!("{request:?}: {fatal:?}"),
+fn check_in_turns(world: &World, begun: Result<LongRead, Stop>, expected: &[u8]) {
+    let measured = begun.and_then(|mut read| {
+        loop {
+            if let Some(len) = world.state.measure(&mut read)? {
+                return Ok((read, len));
+            }
         }
+    });
+    let (mut read, len) = match measured {
+        Ok(measured) => measured,
+        Err(Stop::Refused(_)) => return assert!(expected.is_empty()),
+        Err(fatal) => panic!("{fatal:?}"),
     };
     let mut out = Vec::new();
-    while world.state.write_piece(&mut range, 100, &mut out).expect("rows") == Turn::More {}
-    assert!(out == expected, "{request:?}");
+    while world.state.write_piece(&mut read, 100, &mut out).expect("rows") == Turn::More {}
+    assert!(out == expected);
     assert_eq!(len, expected.len() as u64);
+}
+
+fn check_reading_txn(world: &World, ranges: Vec<RangeRequest>) {
+    let op = |range| RequestOp { request: Some(Request::RequestRange(range)) };
+    let txn = TxnRequest { success: ranges.into_iter().map(op).collect(), ..TxnRequest::default() };
+    let mut out = Vec::new();
+    if world.state.read_txn_within(&txn, AtOnce::ALL, &mut out).is_err() {
+        out.clear();
+    }
+    check_in_turns(world, world.state.long_txn(&txn), &out);
+}
+
+/// What is written between the turns is not seen.
+#[test]
+fn a_long_answer_is_of_the_revision_its_header_tells() {
+    let mut world = World::new(1);
+    let put = |value: &'static str| PutRequest {
+        key: "a".into(),
+        value: value.into(),
+        ..PutRequest::default()
+    };
+    world.ask::<PutResponse>(Body::Put, &put("before")).expect("put");
+    let request = RangeRequest { key: "a".into(), ..RangeRequest::default() };
+    let mut expected = Vec::new();
+    world.state.range(&request, &mut expected).expect("a range");
+    let begun = world.state.long_range(request);
+    world.ask::<PutResponse>(Body::Put, &put("between")).expect("put");
+    check_in_turns(&world, Ok(begun), &expected);
 }
 
 #[test]
@@ -308,6 +339,7 @@ fn the_store_is_a_whole_map_per_revision() {
             for _ in 0..4 {
                 check_range(&world, &model, &some_range(g, &model));
             }
+            check_reading_txn(&world, g.vec(0..4, |g| some_range(g, &model)));
         }
     });
 }

@@ -18,7 +18,7 @@ use super::show;
 use super::world::{World, config};
 use crate::lease::LeaseId;
 use crate::membership::MemberChange;
-use crate::{Stop, Turn, check};
+use crate::{AtOnce, Fit, Stop, Turn, check};
 
 /// A fresh interpreter for each script.
 pub(super) fn interpreter() -> impl FnMut(&[&str]) -> String {
@@ -264,7 +264,8 @@ fn message(stop: Stop) -> String {
 
 fn read_txn(world: &World, request: &TxnRequest) -> Answer {
     let mut out = Vec::new();
-    world.state.read_txn(request, &mut out).map_err(message)?;
+    let fit = world.state.read_txn_within(request, AtOnce::ALL, &mut out).map_err(message)?;
+    assert_eq!(fit, Fit::Whole);
     Ok(show::txn(&TxnResponse::decode(out.as_slice()).expect("a response")))
 }
 
