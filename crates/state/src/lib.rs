@@ -14,6 +14,7 @@
 //! | [`check`] | does a request make sense, whatever the state? |
 //! | [`apply`] | what does an entry do? |
 //! | [`state`] | how is all this opened, kept on the disk, and tidied up? |
+//! | `read` | what is answered without an entry, and how if it is long? |
 //! | `snapshot` | what does the file look like that holds all this? |
 //! | [`restore`] | how does such a file become a state again? |
 //! | [`lease`] | which keys live only for a while, and until when? |

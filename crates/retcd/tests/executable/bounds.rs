@@ -19,7 +19,7 @@ use proto::etcdserverpb::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::timeout;
 
-use crate::support::client::{Client, Failure, Stream};
+use crate::support::client::{Client, Failure, Stream, get};
 use crate::support::process::{Home, Server};
 use crate::support::{PATIENCE, block_on, prompt};
 
@@ -118,6 +118,7 @@ fn a_txn_that_reads_much_is_answered_in_little_memory() {
         let client = server.ready().await;
         fill(&client, MIB_EACH).await;
         let before = server.memory();
+        let [ranges, txns] = ranges_and_txns(home.client_port);
         let op = || RequestOp { request: Some(Request::RequestRange(everything())) };
         let success = (0..N_RANGES).map(|_| op()).collect();
         let request = TxnRequest { success, ..TxnRequest::default() };
@@ -137,6 +138,9 @@ fn a_txn_that_reads_much_is_answered_in_little_memory() {
         let all = N_RANGES as u64 * MIB_EACH * MIB;
         assert!(n.as_ref().is_ok_and(|n| *n > all), "not all of it came: {n:?}");
         grew_at_most(RANGE_GROWTH_MAX, before, &server);
+        let n_txns = N_RANGES_UNREAD as u64 + 1;
+        let counted = ranges_and_txns(home.client_port);
+        assert_eq!(counted, [ranges + n_txns * N_RANGES as u64, txns + n_txns]);
         drop(unread);
     });
 }
@@ -251,6 +255,16 @@ async fn puts_go_on(client: &Client) {
 fn grew_at_most(max: u64, before: u64, server: &Server) {
     let grew = server.memory().saturating_sub(before);
     assert!(grew <= max, "grew by {} MiB, not {}", grew / MIB, max / MIB);
+}
+
+/// What a member has counted of them.
+fn ranges_and_txns(port: u16) -> [u64; 2] {
+    let page = get(port, "/metrics").expect("a page");
+    ["range", "txn"].map(|what| {
+        let name = format!("etcd_mvcc_{what}_total ");
+        let value = page.lines().find_map(|line| line.strip_prefix(&name)).expect("a count");
+        value.parse().expect("a number")
+    })
 }
 
 /// Writes so many MiB of values, a transaction for each.

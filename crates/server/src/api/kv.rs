@@ -10,6 +10,7 @@ use state::{Fit, check};
 
 use super::port::{Call, Handler, Port, Turn, decode};
 use super::{ReplyTo, long};
+use crate::metrics::Operation;
 
 pub(super) fn range(port: &mut Port, turn: &mut Turn<'_>, call: Call) -> Result<(), Status> {
     let request: RangeRequest = decode(&call.body)?;
@@ -44,7 +45,7 @@ fn answer_range(
     let result = engine.refusal_of(written);
     if let Ok(Fit::TooLong) = result {
         let range = turn.state().long_range(request.clone());
-        long::begin(port, call.to, long::Kind::Range, range);
+        long::begin(port, call.to, Operation::Range, range);
         return Ok(());
     }
     turn.served.ranges[usize::from(result.is_ok())] += 1;
@@ -109,7 +110,7 @@ fn answer_txn(
     let result = engine.refusal_of(written);
     if let Ok(Fit::TooLong) = result {
         let read = engine.refusal_of(turn.state().long_txn(request))?;
-        long::begin(port, call.to, long::Kind::Txn, read);
+        long::begin(port, call.to, Operation::ReadonlyTxn, read);
         return Ok(());
     }
     turn.served.txns[usize::from(result.is_ok())] += 1;

@@ -11,12 +11,15 @@
 //! - No more than [`PIECE`] bytes, and a row, of such an answer are in memory at a time.
 //! - An answer longer than [`LENGTH_MAX`] is refused as Go's gRPC does.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use proto::error::{Code, Status};
 use state::{AtOnce, LongRead};
 
 use super::port::{Handler, Port, Turn};
 use super::{ROOM, ReplyTo};
+use crate::metrics::{Metrics, Operation};
 
 /// An answer up to this size, and a row, is made at once, if not too many keys have to be looked at.
 pub(super) const AT_ONCE: AtOnce = AtOnce { bytes: 2 << 20, keys: 5_000 };
@@ -29,16 +32,10 @@ const LENGTH_MAX: u64 = i32::MAX as u64;
 
 /// A long answer under way.
 pub(crate) struct LongAnswer {
-    kind: Kind,
+    what: Operation,
+    began: Instant,
     read: LongRead,
     is_measured: bool,
-}
-
-/// What was asked for.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
-    Range,
-    Txn,
 }
 
 /// What came of a turn.
@@ -73,6 +70,15 @@ impl LongAnswer {
             state::Turn::Last => Step::Done,
         })
     }
+
+    /// It took from its first turn to its last, the waiting for the client included.
+    fn observe(&self, metrics: &Metrics, success: bool) {
+        let took = self.began.elapsed();
+        metrics.request.of(self.what, success).observe(took);
+        if self.what == Operation::Range {
+            metrics.range.of(success).observe(took);
+        }
+    }
 }
 
 fn too_long(read: &LongRead) -> Status {
@@ -82,8 +88,8 @@ fn too_long(read: &LongRead) -> Status {
 }
 
 /// Begins an answer in turns.
-pub(super) fn begin(port: &mut Port, to: ReplyTo, kind: Kind, read: LongRead) {
-    let answer = LongAnswer { kind, read, is_measured: false };
+pub(super) fn begin(port: &mut Port, to: ReplyTo, what: Operation, read: LongRead) {
+    let answer = LongAnswer { what, began: Instant::now(), read, is_measured: false };
     port.handlers.insert(to, Handler::LongAnswer(answer));
     port.long.push(to);
 }
@@ -108,11 +114,7 @@ pub(super) fn pump(port: &mut Port, turn: &mut Turn<'_>) {
             Ok(Step::Done) => Ok(()),
             Err(status) => Err(status),
         };
-        let served = match answer.kind {
-            Kind::Range => &mut turn.served.ranges,
-            Kind::Txn => &mut turn.served.txns,
-        };
-        served[usize::from(result.is_ok())] += 1;
+        answer.observe(&turn.engine.metrics, result.is_ok());
         port.handlers.remove(&to);
         turn.outlet.finish(to, result);
     }

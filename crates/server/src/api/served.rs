@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::{Metrics, Operation};
 
-/// See the module.
+/// See the module. What was answered in turns is in the last two numbers only: it took a time of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Served {
     /// Ranges that failed, and that went well.
@@ -23,13 +23,13 @@ pub(crate) struct Served {
 impl Served {
     /// Counts what was answered since `began`.
     pub(crate) fn count(&self, metrics: &Metrics, began: Instant) {
+        metrics.ranges.add(self.range_ops);
+        metrics.txns.add(self.larger_txns);
         let n: u64 = self.ranges.iter().chain(&self.txns).sum();
         if n == 0 {
             return;
         }
         let took = began.elapsed();
-        metrics.ranges.add(self.range_ops);
-        metrics.txns.add(self.larger_txns);
         for success in [false, true] {
             let (ranges, txns) =
                 (self.ranges[usize::from(success)], self.txns[usize::from(success)]);
