@@ -22,7 +22,7 @@ use member::inbox::Inbox;
 use member::leasing::Reign;
 use member::{Event, View};
 use proto::error::{Error, Status};
-use proto::etcdserverpb::ResponseHeader;
+use proto::etcdserverpb::{AlarmType, ResponseHeader};
 use raft::PeerStatus;
 use state::{State, Stop};
 use storage::disk::Disk;
@@ -35,10 +35,11 @@ use crate::drive::chores::Chore;
 use crate::drive::keeper::Keeping;
 use crate::drive::log::LogWork;
 use crate::drive::outgoing::Outgoing;
+use crate::drive::own::{self, Own};
 use crate::drive::worker::Job;
 use crate::local::Local;
 use crate::log::{self, Logger};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Operation};
 use crate::peer::{Peers, snapshot_path};
 
 /// Who this member is.
@@ -239,7 +240,8 @@ pub struct Engine {
     stopping: AtomicBool,
     ready: AtomicBool,
     removed: AtomicBool,
-    own_requests: AtomicU64,
+    /// Proposals that no port waits for.
+    pub(crate) own: Own,
 }
 
 /// Bounds of the inboxes, in items. A batch of proposals is one item.
@@ -296,7 +298,7 @@ impl Engine {
             stopping: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             removed: AtomicBool::new(false),
-            own_requests: AtomicU64::new(0),
+            own: Own::default(),
         }
     }
 
@@ -392,18 +394,28 @@ impl Engine {
         self.removed.load(Ordering::Acquire)
     }
 
-    /// An id for a request that no port waits for.
-    pub(crate) fn own_request_id(&self) -> u64 {
-        let n = self.own_requests.fetch_add(1, Ordering::Relaxed);
-        self.origin.id((PORTS_MAX - 1) as u16, n)
+    /// An id for a proposal that no port waits for.
+    pub(crate) fn own_proposal_id(&self, operation: Operation) -> u64 {
+        let patience = Duration::from_millis(self.limits.request_timeout_ms);
+        self.own.begin(self.origin, operation, patience, &self.metrics.request)
     }
 
     /// Tells whoever waits for proposal `id` that it came to nothing.
     pub(crate) fn refuse(&self, id: u64, error: Error) {
-        if let Some(inbox) = self.origin.port_of(id).and_then(|port| self.ports.get(port)) {
-            self.metrics.proposals_failed.inc();
-            inbox.push_admitted([PortWork::Done { id, result: Err(error.into()) }]);
+        let Some(port) = self.origin.port_of(id) else { return };
+        self.metrics.proposals_failed.inc();
+        if port == own::PORT {
+            self.own.end(id, false, &self.metrics.request);
+        } else if let Some(inbox) = self.ports.get(port) {
+            inbox.push_admitted([PortWork::Refused { id, error }]);
         }
+    }
+
+    /// Shows which alarms are raised, and keeps showing those that were.
+    pub(crate) fn show_alarms(&self, state: &State) {
+        let raised = state.alarms().list(AlarmType::None);
+        let raised = raised.iter().map(|alarm| (alarm.member_id, alarm.alarm().as_str_name()));
+        self.metrics.alarms.set(&raised.collect::<Vec<_>>());
     }
 
     /// Tells the ports that a compaction has been carried out.

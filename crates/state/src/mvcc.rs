@@ -67,7 +67,11 @@ pub(crate) struct Mvcc {
     pub(crate) pruning: Option<Pruning>,
     /// How often records have moved: places remembered from before may be wrong.
     pub(crate) moves: u64,
+    /// Records that compactions have given up.
+    pub(crate) n_dropped: u64,
     head: i64,
+    /// Keys that are there, the revision in the making included.
+    n_live: usize,
     compacted: i64,
     /// The compaction the index has been pruned for.
     finished: i64,
@@ -80,6 +84,7 @@ impl Mvcc {
     /// `index` is pruned for `compacted` already.
     pub(crate) fn new(log: Revlog, index: Index, head: i64, compacted: i64) -> Self {
         assert!(HEAD_FIRST <= head && compacted <= head, "head {head}, compacted {compacted}");
+        let n_live = index.scan(&Span::From(Vec::new()), i64::MAX).count();
         Self {
             index,
             log,
@@ -87,7 +92,9 @@ impl Mvcc {
             hashes: Hashes::default(),
             pruning: None,
             moves: 0,
+            n_dropped: 0,
             head,
+            n_live,
             compacted,
             finished: compacted,
             changes: Vec::new(),
@@ -99,6 +106,11 @@ impl Mvcc {
     /// The newest revision that is whole.
     pub(crate) fn head(&self) -> i64 {
         self.head
+    }
+
+    /// How many keys are there now.
+    pub(crate) fn n_live(&self) -> usize {
+        self.n_live
     }
 
     /// Reads below this revision are refused.
@@ -149,6 +161,7 @@ impl Mvcc {
                 version,
             })
         })?;
+        self.n_live += usize::from(before.is_none_or(|point| point.tombstone));
         self.changes.push(Change { key: key.clone(), point });
         Ok(before.is_some_and(|point| point.leased))
     }
@@ -172,6 +185,7 @@ impl Mvcc {
             let (tombstone, leased) = (true, false);
             Ok::<_, Fatal>(Point { main, sub, tombstone, leased, place, create_revision, version })
         })?;
+        self.n_live -= 1;
         self.changes.push(Change { key: key.clone(), point });
         Ok(before.is_some_and(|point| point.leased))
     }

@@ -204,6 +204,11 @@ impl State {
         self.mvcc.index.len()
     }
 
+    /// How many keys are there.
+    pub fn n_live_keys(&self) -> usize {
+        self.mvcc.n_live()
+    }
+
     /// What responses say of who answers, and when.
     pub fn header(&self) -> ResponseHeader {
         ResponseHeader {
@@ -279,6 +284,11 @@ impl State {
     /// end there is a hash to compute, for [`State::remember_hash`].
     pub fn prune_turn(&mut self) -> Option<HashJob> {
         if self.collecting { None } else { self.mvcc.prune_turn() }
+    }
+
+    /// How many records compactions have given up since the state was opened.
+    pub fn n_dropped(&self) -> u64 {
+        self.mvcc.n_dropped
     }
 
     pub fn remember_hash(&mut self, hash: KvHash) {

@@ -3,7 +3,7 @@
 //! Plain numbers under the writer's own lock: whoever applies a batch takes them away after it.
 
 /// Counts since they were last taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub puts: u64,
     /// Of their keys and values.
@@ -14,6 +14,8 @@ pub struct Tally {
     pub ranges: u64,
     /// Txns of more than one operation.
     pub txns: u64,
+    /// For how many seconds each lease was granted.
+    pub granted_ttls: Vec<i64>,
 }
 
 impl Tally {

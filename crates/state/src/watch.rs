@@ -58,7 +58,7 @@ mod watcher;
 pub use self::hub::{Delivery, Event, Hub, Notice, Target};
 pub use self::outbox::{Opening, Outbox};
 pub use self::stream::{Pump, Stream, StreamConfig};
-pub use self::streams::{Shore, Streams};
+pub use self::streams::{Census, Shore, Streams};
 
 /// A thread that owns connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

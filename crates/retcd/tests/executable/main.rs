@@ -8,6 +8,7 @@
 //! | [`cli`] | does every bad start end in one clear line, and every good one in peace? |
 //! | [`etcdctl`] | does stock etcdctl get the answers it gets from etcd? |
 //! | [`equality`] | has it, after the same history, the same keys and hashes as a running etcd? |
+//! | [`metrics`] | does whatever happens move its metric, as it moves etcd's? |
 //! | [`others`] | do client libraries, h2spec and etcdctl's own checks find an etcd? |
 //! | [`wire`] | do connections keep and end as flags and gRPC promise, frame by frame? |
 //! | [`support`] | a server process, a client of it, and patience with a limit |
@@ -18,6 +19,7 @@ mod cluster;
 mod crash;
 mod equality;
 mod etcdctl;
+mod metrics;
 mod others;
 mod support;
 mod wire;

@@ -8,6 +8,7 @@
 //! member add ─► known URLs? ids? ─► enough started? connected? ─► propose ─► applied ─► answer
 //! ```
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -93,7 +94,21 @@ pub(super) fn member_promote(
         errands::promote(&port.engine, port.answering(call.to), id, call.caller.clone());
         return Ok(());
     }
-    propose(port, turn, call, &MemberChange::Promote { id })
+    propose(port, turn, call, &MemberChange::Promote { id }).inspect_err(|status| {
+        turn.engine.metrics.promote_failures.inc(reason_of(status));
+    })
+}
+
+/// How etcd's metrics call a reason: for some in words it uses inside.
+fn reason_of(status: &Status) -> &'static str {
+    match status.message {
+        Cow::Borrowed(text) if text == Error::MemberNotFound.text() => "membership: ID not found",
+        Cow::Borrowed(text) if text == Error::MemberNotLearner.text() => {
+            "membership: can only promote a learner member"
+        }
+        Cow::Borrowed(text) => text,
+        Cow::Owned(_) => "unknown",
+    }
 }
 
 fn propose(

@@ -103,11 +103,13 @@ fn answer_txn(
     }
     // The branches are about as long.
     let n_ops = request.success.len() as u64;
-    turn.served.range_ops += n_ops;
-    turn.served.larger_txns += u64::from(n_ops > 1);
     let engine = turn.engine;
     let written = turn.state().read_txn_within(request, long::AT_ONCE, port.answers.begin());
     let result = engine.refusal_of(written);
+    if result.is_ok() {
+        turn.served.range_ops += n_ops;
+        turn.served.larger_txns += u64::from(n_ops > 1);
+    }
     if let Ok(Fit::TooLong) = result {
         let read = engine.refusal_of(turn.state().long_txn(request))?;
         long::begin(port, call.to, Operation::ReadonlyTxn, read);

@@ -130,13 +130,14 @@ pub(super) fn move_leader(port: &mut Port, turn: &mut Turn<'_>, call: &Call) -> 
 }
 
 /// What etcd's store of users says while nobody has ever touched it.
-const AUTH_REVISION_FIRST: u64 = 1;
+pub(crate) const AUTH_REVISION_FIRST: u64 = 1;
 
 pub(super) fn serve_auth_status(turn: &mut Turn<'_>, call: &Call) -> Result<(), Status> {
     let header = Some(turn.state().header());
     let response =
         AuthStatusResponse { header, enabled: false, auth_revision: AUTH_REVISION_FIRST };
     turn.outlet.reply(call.to, response.encode_to_vec().into());
+    turn.served.auth_statuses += 1;
     Ok(())
 }
 

@@ -24,7 +24,7 @@ mod leaderless;
 pub(crate) mod lease;
 mod lock;
 mod long;
-mod maintenance;
+pub(crate) mod maintenance;
 pub mod port;
 mod propose;
 mod queue;

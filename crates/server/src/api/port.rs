@@ -25,7 +25,7 @@ pub(crate) use super::decode::decode;
 use super::leaderless::Leaderless;
 use super::long::LongAnswer;
 use super::reads::Reads;
-use super::served::Served;
+use super::served::{Sent, Served};
 use super::task::Tasks;
 use super::waiting::{Waiter, Waiting};
 use super::watch::Watches;
@@ -47,6 +47,8 @@ const LEADERLESS_TIMEOUTS: u32 = 3;
 pub enum PortWork {
     /// A proposal was applied, or will never be.
     Done { id: u64, result: Result<Bytes, Status> },
+    /// A proposal came to nothing.
+    Refused { id: u64, error: Error },
     /// A read round has its index, or failed.
     ReadIndex { round: u64, result: Result<u64, Error> },
     /// A compaction has been carried out.
@@ -142,6 +144,13 @@ impl<'a> Turn<'a> {
     pub(crate) fn state_and_outlet(&mut self) -> (&State, &mut dyn Outlet) {
         let engine = self.engine;
         (self.state.get_or_insert_with(|| engine.state()), self.outlet)
+    }
+
+    /// The state, and what a watch stream sends by.
+    pub(super) fn state_and_watch(&mut self) -> (&State, &mut dyn Outlet, &mut Sent) {
+        let engine = self.engine;
+        let state = self.state.get_or_insert_with(|| engine.state());
+        (state, self.outlet, &mut self.served.sent)
     }
 }
 
@@ -401,8 +410,15 @@ impl Port {
         match item {
             PortWork::Done { id, result } => {
                 if let Some(waiter) = self.waiting.take(id) {
-                    observe(turn, &waiter, result.is_ok());
+                    // A refusal is an answer, too.
+                    observe(turn, &waiter, true);
                     self.done(waiter.to, result, turn);
+                }
+            }
+            PortWork::Refused { id, error } => {
+                if let Some(waiter) = self.waiting.take(id) {
+                    observe(turn, &waiter, false);
+                    self.done(waiter.to, Err(error.into()), turn);
                 }
             }
             PortWork::ReadIndex { round, result } => {

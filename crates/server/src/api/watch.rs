@@ -3,14 +3,16 @@
 //! The rules are `state::watch`'s, and so is which stream has its turn when.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use bytes::Bytes;
 use proto::error::Status;
 use proto::etcdserverpb::{ResponseHeader, WatchRequest};
 use state::State;
-use state::watch::{Delivery, Outbox, ShardId, Shore, StreamId, Streams};
+use state::watch::{Census, Delivery, Outbox, ShardId, Shore, StreamId, Streams};
 
 use super::port::{Handler, Port, Turn, decode};
+use super::served::{Sent, nanos};
 use super::{Outlet, ReplyTo};
 use crate::engine::Engine;
 
@@ -24,6 +26,8 @@ const FRAGMENT_OVERHEAD: usize = 512 * 1024;
 pub(crate) struct Watches {
     streams: Streams,
     calls: BTreeMap<StreamId, ReplyTo>,
+    /// The watchers that the metrics show.
+    shown: Census,
     /// When the next progress notifications are due.
     notify_ms: u64,
 }
@@ -32,11 +36,22 @@ impl Watches {
     pub(crate) fn new(engine: &Engine, port: u16) -> Self {
         let fragment_size = engine.limits.request_bytes_max + FRAGMENT_OVERHEAD;
         let streams = Streams::new(ShardId(port), fragment_size);
-        Self { streams, calls: BTreeMap::new(), notify_ms: 0 }
+        Self { streams, calls: BTreeMap::new(), shown: Census::default(), notify_ms: 0 }
     }
 
     pub(crate) fn is_behind(&self) -> bool {
         self.streams.is_behind()
+    }
+
+    /// Has the metrics show how many watchers there are.
+    fn show(&mut self, engine: &Engine) {
+        let now = self.streams.census();
+        let before = std::mem::replace(&mut self.shown, now);
+        if now != before {
+            let more = |now: usize, before: usize| now as i64 - before as i64;
+            engine.metrics.watchers.add(more(now.watchers, before.watchers));
+            engine.metrics.slow_watchers.add(more(now.behind, before.behind));
+        }
     }
 }
 
@@ -44,6 +59,7 @@ impl Watches {
 struct Out<'a> {
     outlet: &'a mut dyn Outlet,
     to: ReplyTo,
+    sent: &'a mut Sent,
 }
 
 impl Outbox for Out<'_> {
@@ -52,6 +68,14 @@ impl Outbox for Out<'_> {
     }
 
     fn send(&mut self, pieces: &[&[u8]]) {
+        // What follows the first piece are events.
+        match pieces.len() as u64 - 1 {
+            0 => self.sent.replies += 1,
+            n_events => {
+                self.sent.messages += 1;
+                self.sent.events += n_events;
+            }
+        }
         self.outlet.pieces(self.to, pieces);
     }
 }
@@ -77,12 +101,13 @@ impl Shore for Ashore<'_, '_> {
     }
 
     fn outbox(&mut self, stream: StreamId) -> Out<'_> {
-        Out { outlet: &mut *self.turn.outlet, to: self.calls[&stream] }
+        let turn = &mut *self.turn;
+        Out { outlet: &mut *turn.outlet, to: self.calls[&stream], sent: &mut turn.served.sent }
     }
 
     fn state_and_outbox(&mut self, stream: StreamId) -> (&State, Out<'_>) {
-        let (state, outlet) = self.turn.state_and_outlet();
-        (state, Out { outlet, to: self.calls[&stream] })
+        let (state, outlet, sent) = self.turn.state_and_watch();
+        (state, Out { outlet, to: self.calls[&stream], sent })
     }
 }
 
@@ -134,6 +159,7 @@ pub(super) fn pump(port: &mut Port, turn: &mut Turn<'_>) {
     let engine = turn.engine;
     let (streams, mut ashore) = at_work(port, turn);
     engine.or_die("watch", streams.pump(PUMPS_PER_TURN_MAX, &mut ashore));
+    port.watches.show(engine);
 }
 
 /// Passes a batch of events on to the watchers they are for.
@@ -156,7 +182,13 @@ pub(super) fn tick(port: &mut Port, turn: &mut Turn<'_>) {
     let first = port.watches.notify_ms == 0;
     port.watches.notify_ms = turn.now_ms + turn.engine.limits.progress_notify_ms;
     if !first {
+        let (began, replies) = (Instant::now(), turn.served.sent.replies);
         let (streams, mut ashore) = at_work(port, turn);
         streams.tick(&mut ashore);
+        let n_streams = streams.n_streams() as u64;
+        turn.served.sent.replies = replies;
+        if let Some(each) = nanos(began.elapsed()).checked_div(n_streams) {
+            turn.engine.metrics.watch_progress.observe_many(each, n_streams);
+        }
     }
 }

@@ -16,6 +16,7 @@ use member::roster;
 use proto::error::Error;
 use proto::raft_request;
 use raft::{Entry, EntryKind, Index, Snapshot};
+use state::membership::MemberChange;
 use state::watch::{Delivery, ShardId};
 use state::{Outcome, State};
 
@@ -23,6 +24,7 @@ use crate::api::cluster;
 use crate::api::port::PortWork;
 use crate::drive::chores::Chore;
 use crate::drive::keeper::Keeping;
+use crate::drive::own;
 use crate::engine::Engine;
 use crate::log;
 use crate::metrics::{Batch, Operation};
@@ -142,6 +144,9 @@ impl<'a> Applier<'a> {
                 }
             }
         }
+        if self.batch.get(Operation::Alarm, true) > 0 {
+            engine.show_alarms(&state);
+        }
         let tally = state.take_tally();
         let metrics = &engine.metrics;
         metrics.puts.add(tally.puts);
@@ -149,6 +154,9 @@ impl<'a> Applier<'a> {
         metrics.deletes.add(tally.deletes);
         metrics.ranges.add(tally.ranges);
         metrics.txns.add(tally.txns);
+        for &ttl in &tally.granted_ttls {
+            metrics.lease_ttl.observe_number(u64::try_from(ttl).unwrap_or(0));
+        }
         state.hub.take_deliveries()
     }
 
@@ -168,7 +176,9 @@ impl<'a> Applier<'a> {
             let extend_ms = self.engine.limits.lease_extend_ms;
             state.promote(entry.term.0, self.engine.now_ms(), extend_ms);
         }
-        let port = raft_request::request_id(&entry.data).and_then(|id| self.port_of(entry, id));
+        let id = raft_request::request_id(&entry.data);
+        let origin = id.and_then(|id| self.origin_of(entry, id));
+        let port = origin.filter(|&port| port < self.answers.len());
         self.scratch.clear();
         let outcome =
             state.apply(index, entry.term.0, &entry.data, port.is_some(), &mut self.scratch);
@@ -177,8 +187,12 @@ impl<'a> Applier<'a> {
         if outcome.over_quota {
             self.engine.tell_chores(Chore::OverQuota);
         }
-        if let Some(port) = port {
-            self.answer(port, outcome);
+        match port {
+            Some(port) => self.answer(port, outcome),
+            None if origin == Some(own::PORT) => {
+                self.engine.own.end(outcome.request_id, true, &self.engine.metrics.request);
+            }
+            None => {}
         }
     }
 
@@ -187,18 +201,12 @@ impl<'a> Applier<'a> {
             self.buffer.extend_from_slice(&self.scratch);
             self.buffer.split().freeze()
         });
-        if result.is_err() {
-            self.engine.metrics.proposals_failed.inc();
-        }
         self.answers[port].push(PortWork::Done { id: outcome.request_id, result });
     }
 
-    /// The port of this process that waits for the entry's answer.
-    fn port_of(&self, entry: &Entry, id: u64) -> Option<usize> {
-        if entry.index.0 <= self.replayed {
-            return None;
-        }
-        self.engine.origin.port_of(id).filter(|&port| port < self.answers.len())
+    /// Who has proposed the entry, if it was somebody of this process.
+    fn origin_of(&self, entry: &Entry, id: u64) -> Option<usize> {
+        if entry.index.0 <= self.replayed { None } else { self.engine.origin.port_of(id) }
     }
 
     fn apply_conf_change(&mut self, state: &mut State, entry: &Entry) {
@@ -216,9 +224,14 @@ impl<'a> Applier<'a> {
         state.conf_change(entry.index.0, entry.term.0, accepted.clone());
         self.engine.tell_member(Event::ConfChangeApplied { index: entry.index, change: told });
         let Some(change) = change else { return };
-        if let Some(port) = self.port_of(entry, change.id) {
+        let origin = self.origin_of(entry, change.id);
+        if let Some(port) = origin.filter(|&port| port < self.answers.len()) {
             let result = match (accepted, refusal) {
-                (Some(accepted), _) => Ok(cluster::changed(state, &accepted)),
+                (Some(accepted), _) => {
+                    let promoted = matches!(accepted, MemberChange::Promote { .. });
+                    self.engine.metrics.promote_successes.add(u64::from(promoted));
+                    Ok(cluster::changed(state, &accepted))
+                }
                 (None, Some(error)) => Err(error.into()),
                 (None, None) => Err(Error::Unhealthy.into()),
             };

@@ -198,8 +198,9 @@ pub(super) fn propose(engine: &Engine, kind: Body, request: &impl Message) {
 }
 
 pub(super) fn own_proposal(engine: &Engine, kind: Body, request: &impl Message) -> Proposal {
-    let header = RequestHeader { id: engine.own_request_id(), ..RequestHeader::default() };
+    let id = engine.own_proposal_id(kind.into());
+    let header = RequestHeader { id, ..RequestHeader::default() };
     let mut data = BytesMut::new();
     raft_request::frame_message(kind, &header, request, &mut data);
-    Proposal { id: header.id, data: data.freeze() }
+    Proposal { id, data: data.freeze() }
 }

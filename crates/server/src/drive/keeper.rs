@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::sync::mpsc;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use member::Event;
 use member::inbox::Waited;
@@ -21,6 +21,7 @@ use member::message::conf_state_of;
 use member::roster;
 use proto::prost::Message;
 use raft::Index;
+use state::HashJob;
 use state::state::RELOCATIONS_PER_TURN;
 use storage::pace::{self, Pace};
 use storage::revlog::DEAD_PERCENT_USUAL;
@@ -68,6 +69,8 @@ pub(crate) fn run(engine: &Arc<Engine>, saved: u64) {
                 Keeping::Stop { done } => stopped = Some(done),
             }
         }
+        let asked = keeper.eager.then(Instant::now);
+        engine.metrics.defrag_inflight.set_bool(keeper.eager);
         let turn = engine.store_turn.lock().unwrap_or_else(PoisonError::into_inner);
         if checkpoint || stopped.is_some() {
             keeper.checkpoint();
@@ -79,6 +82,10 @@ pub(crate) fn run(engine: &Arc<Engine>, saved: u64) {
         keeper.prune();
         keeper.collect();
         drop(turn);
+        if let Some(asked) = asked {
+            engine.metrics.backend_defrag.observe(asked.elapsed());
+            engine.metrics.defrag_inflight.set(0);
+        }
     }
 }
 
@@ -136,9 +143,10 @@ impl Keeper<'_> {
 
     fn prune(&mut self) {
         let engine = self.engine;
+        let (metrics, start) = (&engine.metrics, Instant::now());
         let mut pruned = false;
         while !engine.state().is_pruned() {
-            let job = engine.state_mut().prune_turn();
+            let job = self.prune_turn();
             if let Some(job) = job {
                 let hash = engine.or_die("store", job.run(&mut self.pacer));
                 engine.state_mut().remember_hash(hash);
@@ -146,12 +154,30 @@ impl Keeper<'_> {
             pruned = true;
             self.pacer.rest();
         }
+        if pruned {
+            metrics.compaction_total.observe(start.elapsed());
+            let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            metrics.compaction_last.set_unsigned(since_1970.as_secs());
+        }
         if pruned || self.eager {
             self.roll();
             // Records may be discarded only below a compaction that a checkpoint remembers.
             self.checkpoint();
             engine.compaction_finished();
         }
+    }
+
+    /// Index and store are kept waiting together.
+    fn prune_turn(&self) -> Option<HashJob> {
+        let metrics = &self.engine.metrics;
+        let mut state = self.engine.state_mut();
+        let (start, before) = (Instant::now(), state.n_dropped());
+        let job = state.prune_turn();
+        let took = start.elapsed();
+        metrics.compaction_keys.add(state.n_dropped() - before);
+        metrics.compaction_pause.observe(took);
+        metrics.index_compaction_pause.observe(took);
+        job
     }
 
     /// If much is dead, some of it lies in the segment being written, which only then can be collected.

@@ -15,6 +15,7 @@ pub mod keeper;
 pub mod log;
 pub(crate) mod member;
 pub(crate) mod outgoing;
+pub(crate) mod own;
 mod pace;
 pub(crate) mod snapshot;
 pub(crate) mod version;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use member::inbox::Waited;
@@ -15,6 +15,7 @@ use storage::revlog::Hurry;
 
 use super::chores::Answering;
 use crate::engine::Engine;
+use crate::metrics::Histogram;
 
 /// How long the thread sleeps when nobody asks.
 const IDLE: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ pub(crate) fn run(engine: &Arc<Engine>) {
 }
 
 fn hash_kv(engine: &Engine, revision: i64) -> Result<Bytes, Status> {
-    let hash = compute(engine, revision)?;
+    let hash = compute(engine, revision, &engine.metrics.hash_kv)?;
     let response = HashKvResponse {
         header: Some(engine.state().header()),
         hash: hash.hash,
@@ -58,20 +59,26 @@ fn hash_kv(engine: &Engine, revision: i64) -> Result<Bytes, Status> {
 /// etcd hashes the pages' contents here, which two members need not share; for us the keys are all
 /// that is worth comparing.
 fn hash(engine: &Engine) -> Result<Bytes, Status> {
-    let hash = compute(engine, 0)?;
+    let hash = compute(engine, 0, &engine.metrics.hash)?;
     let response = HashResponse { header: Some(engine.state().header()), hash: hash.hash };
     Ok(response.encode_to_vec().into())
 }
 
-fn compute(engine: &Engine, revision: i64) -> Result<state::KvHash, Error> {
+fn compute(engine: &Engine, revision: i64, times: &Histogram) -> Result<state::KvHash, Error> {
+    let start = Instant::now();
     let mut run = engine.state().hash(revision);
     loop {
         // The lock is taken anew for each turn: the writer comes in between.
         let turn = engine.state().hash_turn(&mut run)?;
-        match turn {
-            HashTurn::More => std::thread::yield_now(),
-            HashTurn::Job(job) => return Ok(engine.or_die("store", job.run(&mut Hurry))),
-            HashTurn::Known(hash) => return Ok(hash),
-        }
+        let hash = match turn {
+            HashTurn::More => {
+                std::thread::yield_now();
+                continue;
+            }
+            HashTurn::Job(job) => engine.or_die("store", job.run(&mut Hurry)),
+            HashTurn::Known(hash) => hash,
+        };
+        times.observe(start.elapsed());
+        return Ok(hash);
     }
 }

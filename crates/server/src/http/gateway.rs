@@ -196,6 +196,9 @@ impl Count {
     fn end<T>(self, metrics: &Metrics, result: &Result<T, Status>) {
         let code = result.as_ref().err().map_or(Code::Ok, |status| status.code);
         metrics.grpc.handled(self.method, code);
+        if code != Code::Ok && self.method.kind() == Kind::Unary {
+            metrics.grpc.msg_sent(self.method); // As of gRPC's calls.
+        }
         if let Some(began) = self.began {
             metrics.grpc.took(self.method, began.elapsed());
         }

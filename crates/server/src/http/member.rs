@@ -11,6 +11,7 @@ use raft::{Flow, PeerStatus};
 
 use super::service::{Alarm, Progress, RaftStatus, Service, Stream, Vitals};
 use crate::api::Caller;
+use crate::api::maintenance::AUTH_REVISION_FIRST;
 use crate::engine::Engine;
 use crate::local::{self, Local};
 use crate::metrics::Metrics;
@@ -145,7 +146,8 @@ impl Service for Member {
         metrics.proposals_committed.set_unsigned(shown.commit());
 
         let state = self.engine.state();
-        let (size, keys) = (state.size(), state.n_keys());
+        let (size, keys) = (state.size(), state.n_live_keys());
+        metrics.auth_revision.set_unsigned(AUTH_REVISION_FIRST);
         metrics.current_revision.set(state.head());
         metrics.compact_revision.set(state.compacted());
         metrics.keys.set_unsigned(keys as u64);
@@ -155,9 +157,7 @@ impl Service for Member {
         if let Some(minor) = state.membership().minor_version() {
             metrics.cluster_version.set(minor);
         }
-        let raised = state.alarms().list(AlarmType::None);
-        let raised = raised.iter().map(|alarm| (alarm.member_id, alarm.alarm().as_str_name()));
-        metrics.alarms.set(&raised.collect::<Vec<_>>());
+        self.engine.show_alarms(&state);
     }
 }
 

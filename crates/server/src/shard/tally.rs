@@ -71,6 +71,8 @@ impl Tally {
             self.of(method).ended_well += 1;
         } else {
             self.engine.metrics.grpc.handled(method, code);
+            // etcd takes the refusal of a unary call for a message.
+            self.of(method).sent += u64::from(method.kind() == Kind::Unary);
         }
     }
 

@@ -20,6 +20,7 @@ impl State {
     ) -> Result<(), Stop> {
         let stored = self.leases.grant(LeaseId(request.id), request.ttl)?;
         let (id, ttl) = (stored.id, stored.ttl);
+        self.mvcc.tally.granted_ttls.push(ttl);
         self.mvcc.log.table_set(table::LEASES, &id.to_be_bytes(), Some(&stored.encode_to_vec()));
         if let Some(out) = reply {
             encode::header(out, &self.header());

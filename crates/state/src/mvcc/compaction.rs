@@ -75,6 +75,7 @@ impl Mvcc {
             }
         });
         self.bury(&dropped);
+        self.n_dropped += dropped.len() as u64;
         if let Some(next) = next {
             self.pruning = Some(Pruning { next, ..pruning });
             return None;

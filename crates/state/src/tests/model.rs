@@ -335,6 +335,7 @@ fn the_store_is_a_whole_map_per_revision() {
             }
             assert_eq!(world.state.head(), model.head());
             assert_eq!(world.state.compacted(), model.compacted);
+            assert_eq!(world.state.n_live_keys(), model.maps[model.head() as usize].len());
             world.state.leases.check();
             for _ in 0..4 {
                 check_range(&world, &model, &some_range(g, &model));

@@ -12,6 +12,7 @@ use proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest};
 use super::hub::{Mail, Notice, Target};
 use super::outbox::{Head, Opening, Outbox, send_event, send_events};
 use super::progress::{Promise, Promises, take_ripe};
+use super::streams::Census;
 use super::watcher::{Mode, Progress, Watcher};
 use super::{ShardId, StreamId, Token};
 use crate::State;
@@ -227,6 +228,11 @@ impl Stream {
         watcher.fall_behind(revision);
         self.behind.insert(token.watch_id);
         self.watchers.insert(token.watch_id, watcher);
+    }
+
+    /// The watchers there are.
+    pub(super) fn census(&self) -> Census {
+        Census { watchers: self.watchers.len(), behind: self.behind.len() }
     }
 
     /// Whether somebody waits for [`Stream::processed`].

@@ -55,12 +55,33 @@ impl Queue {
     }
 }
 
+/// How many watchers there are, and how many of them read history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    pub watchers: usize,
+    pub behind: usize,
+}
+
+impl Census {
+    /// Counts anew those of `stream`, with which `work` may do what it likes.
+    fn follow<R>(&mut self, stream: &mut Stream, work: impl FnOnce(&mut Stream) -> R) -> R {
+        let before = stream.census();
+        let result = work(stream);
+        let after = stream.census();
+        self.watchers = self.watchers - before.watchers + after.watchers;
+        self.behind = self.behind - before.behind + after.behind;
+        result
+    }
+}
+
 /// See the module.
 pub struct Streams {
     shard: ShardId,
     fragment_size: usize,
     streams: BTreeMap<StreamId, Stream>,
     next: u32,
+    /// Watchers of all streams.
+    census: Census,
     /// Streams that read history, in turns.
     behind: Queue,
     /// The last delivery that was passed on.
@@ -75,6 +96,7 @@ impl Streams {
             fragment_size,
             streams: BTreeMap::new(),
             next: 0,
+            census: Census::default(),
             behind: Queue::default(),
             processed: 0,
         }
@@ -96,8 +118,16 @@ impl Streams {
     /// Ends a stream: its caller is gone.
     pub fn close(&mut self, id: StreamId, shore: &mut impl Shore) {
         if let Some(mut stream) = self.streams.remove(&id) {
-            stream.close(shore.state());
+            self.census.follow(&mut stream, |stream| stream.close(shore.state()));
         }
+    }
+
+    pub fn census(&self) -> Census {
+        self.census
+    }
+
+    pub fn n_streams(&self) -> usize {
+        self.streams.len()
     }
 
     /// See [`Stream::request`].
@@ -113,7 +143,8 @@ impl Streams {
             stream.processed(self.processed, &shore.header(), &mut shore.outbox(id));
         }
         let (state, mut outbox) = shore.state_and_outbox(id);
-        stream.request(state, request, permit, &mut outbox);
+        let work = |stream: &mut Stream| stream.request(state, request, permit, &mut outbox);
+        self.census.follow(stream, work);
         self.wake(id);
     }
 
@@ -133,7 +164,7 @@ impl Streams {
             let Some(id) = self.behind.pop() else { return Ok(()) };
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             let (state, mut outbox) = shore.state_and_outbox(id);
-            match stream.pump(state, &mut outbox)? {
+            match self.census.follow(stream, |stream| stream.pump(state, &mut outbox))? {
                 // One that is full is woken when its caller has room again.
                 Pump::Idle | Pump::Full => {}
                 Pump::More => self.behind.push(id),
@@ -177,7 +208,8 @@ impl Streams {
                 rest.find(|&&token| !stream.deliver(token, notice, target, opening, &mut outbox));
             drop(outbox);
             let Some(&token) = refused else { return };
-            stream.detach(shore.state(), token, notice.revision);
+            let work = |stream: &mut Stream| stream.detach(shore.state(), token, notice.revision);
+            self.census.follow(stream, work);
             self.behind.push(id);
         }
     }
@@ -186,7 +218,8 @@ impl Streams {
     pub fn lost(&mut self, sequence: u64, revision: i64, shore: &mut impl Shore) {
         self.processed = sequence;
         for (&id, stream) in &mut self.streams {
-            stream.lost(shore.state(), sequence, revision);
+            let work = |stream: &mut Stream| stream.lost(shore.state(), sequence, revision);
+            self.census.follow(stream, work);
             self.behind.push(id);
         }
     }

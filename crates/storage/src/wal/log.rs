@@ -225,6 +225,16 @@ impl Wal {
         Ok(())
     }
 
+    /// Writes all that was taken, which only [`flush`](Self::flush) makes durable.
+    ///
+    /// # Errors
+    ///
+    /// As for `flush`.
+    pub fn write(&mut self) -> io::Result<()> {
+        self.ready()?;
+        self.guarded(Self::write_buffer)
+    }
+
     /// Makes all that was taken durable: one write, one sync. A mere commit index is written, not
     /// synced, unless it is what makes a mark count.
     ///
@@ -235,7 +245,7 @@ impl Wal {
     pub fn flush(&mut self) -> io::Result<()> {
         self.ready()?;
         self.guarded(|wal| {
-            wal.write()?;
+            wal.write_buffer()?;
             if wal.offset >= wal.workshop.segment_size {
                 return wal.cut();
             }
@@ -324,7 +334,7 @@ impl Wal {
         Ok(())
     }
 
-    fn write(&mut self) -> io::Result<()> {
+    fn write_buffer(&mut self) -> io::Result<()> {
         let buffer = &mut self.encoder.buffer;
         if !buffer.is_empty() {
             self.tail.write_at(self.offset, buffer)?;
