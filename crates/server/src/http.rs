@@ -21,6 +21,7 @@
 
 mod access;
 mod answer;
+pub(crate) mod form;
 mod gateway;
 mod health;
 mod member;

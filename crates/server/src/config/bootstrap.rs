@@ -113,7 +113,11 @@ fn parse_cluster(text: &str) -> Parsed<Vec<NamedMember>> {
     let mut by_name: BTreeMap<&str, Vec<Url>> = BTreeMap::new();
     for pair in text.split(',').filter(|pair| !pair.is_empty()) {
         let (name, url) = pair.split_once('=').unwrap_or((pair, ""));
-        by_name.entry(name).or_default().push(Url::parse(url)?);
+        let url = Url::parse(url)?;
+        if let Some(port) = url.port_beyond() {
+            return Err(format!("parse \"{url}\": invalid port \":{port}\" after host"));
+        }
+        by_name.entry(name).or_default().push(url);
     }
     let founder = |(name, mut peer_urls): (&str, Vec<Url>)| {
         peer_urls.sort();

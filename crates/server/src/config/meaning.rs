@@ -224,6 +224,11 @@ impl Check<'_> {
                  {ELECTION_TIMEOUT_MS_MAX}ms"
             ));
         }
+        let learners_max = usize::try_from(raw.max_learners).unwrap_or_else(|_| {
+            // Less than none: even a cluster without any has too many.
+            self.wrong("membership: too many learner members in cluster");
+            0
+        });
         Raft {
             heartbeat_interval_ms: heartbeat,
             election_timeout_ms: election,
@@ -231,7 +236,7 @@ impl Check<'_> {
             initial_election_tick_advance: raw.initial_election_tick_advance,
             pre_vote: raw.pre_vote,
             strict_reconfig_check: raw.strict_reconfig_check,
-            learners_max: usize::try_from(raw.max_learners).unwrap_or(0),
+            learners_max,
             snapshot_count: non_zero_or(raw.snapshot_count, SNAPSHOT_COUNT_DEFAULT),
             snapshot_catchup_entries: non_zero_or(
                 raw.snapshot_catchup_entries,
@@ -345,7 +350,8 @@ impl Check<'_> {
         let raw = self.raw;
         let said = &raw.initial_cluster;
         let stale = said == DEFAULT_CLUSTER && raw.name != DEFAULT_NAME;
-        let initial_cluster = if said.is_empty() || stale {
+        let unsaid = said.is_empty() && !raw.has_said("initial-cluster");
+        let initial_cluster = if unsaid || stale {
             let name = if raw.name.is_empty() { DEFAULT_NAME } else { &raw.name };
             let pairs = advertise_peer.iter().map(|url| format!("{name}={url}"));
             pairs.collect::<Vec<_>>().join(",")

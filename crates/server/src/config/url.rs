@@ -74,12 +74,23 @@ impl Url {
 
     /// Whether a member can listen here: an address, not a name (but `localhost`).
     pub(super) fn check_bind(&self) -> Parsed<()> {
+        if let Some(port) = self.port_beyond() {
+            return Err(format!("listen tcp: address {port}: invalid port"));
+        }
         match &self.place {
             Place::Tcp { host, .. } if host != "localhost" && host.parse::<IpAddr>().is_err() => {
                 Err(format!("expected IP in URL for binding ({self})"))
             }
             Place::Tcp { .. } | Place::Unix { .. } => Ok(()),
         }
+    }
+
+    /// The port as it was written, if it is one that no machine has.
+    pub(super) fn port_beyond(&self) -> Option<&str> {
+        let Place::Tcp { port: 0, .. } = self.place else { return None };
+        let written = self.text.rsplit(':').next()?;
+        let is_number = written.bytes().all(|b| b.is_ascii_digit()) && !written.is_empty();
+        (is_number && written.parse::<u16>().is_err()).then_some(written)
     }
 
     /// Whether others can be told to come here.
@@ -159,7 +170,8 @@ fn tcp_place(text: &str, rest: &str) -> Parsed<Place> {
     let port = if port.is_empty() {
         0
     } else if port.bytes().all(|b| b.is_ascii_digit()) {
-        port.parse().map_err(|_| bad_port())?
+        // One that no machine has is a mistake only where somebody listens, as in etcd.
+        port.parse().unwrap_or(0)
     } else {
         return Err(bad_port());
     };
@@ -199,6 +211,8 @@ mod tests {
         assert_eq!(place("https://[fe80::1%25en0]:1"), tcp("fe80::1%25en0", 1));
         assert_eq!(place("http://:80"), tcp("", 80));
         assert_eq!(place("http://a:"), tcp("a", 0));
+        assert_eq!(Url::parse("http://a:65536").unwrap().port_beyond(), Some("65536"));
+        assert_eq!(Url::parse("http://a:0").unwrap().port_beyond(), None);
         assert_eq!(place("unix:///run/e.sock"), Place::Unix { path: "/run/e.sock".into() });
         assert_eq!(place("unix://127.0.0.5:1456"), Place::Unix { path: "127.0.0.5:1456".into() });
         assert_eq!(place("unixs:e.sock"), Place::Unix { path: "e.sock".into() });

@@ -50,6 +50,8 @@ use crate::metrics::{CallType, Metrics};
 /// Lines of one stream that wait for its client.
 const LINES_MAX: usize = 4;
 
+const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
+const FORM: &str = "application/x-www-form-urlencoded";
 const GRPC_CONTENT_TYPE: HeaderName = HeaderName::from_static("grpc-metadata-content-type");
 
 /// Answers whatever lies under `/v3/`.
@@ -62,7 +64,9 @@ pub(super) async fn answer<S: Service>(
     else {
         return said(StatusCode::NOT_FOUND, Code::NotFound, "Not Found");
     };
-    if *request.method() != Verb::POST {
+    let overriding = overriding_verb(&request).cloned();
+    let posts = |verb: &HeaderValue| verb.as_bytes().eq_ignore_ascii_case(b"POST");
+    if *request.method() != Verb::POST || !overriding.iter().all(posts) {
         return said(StatusCode::NOT_IMPLEMENTED, Code::Unimplemented, "Method Not Allowed");
     }
     let (head, body) = request.into_parts();
@@ -70,7 +74,12 @@ pub(super) async fn answer<S: Service>(
         Ok(metadata) => metadata,
         Err(status) => return answer::refusal(&status),
     };
-    let requests = Requests::new(body, context.request_bytes_max);
+    let mut requests = Requests::new(body, context.request_bytes_max);
+    if overriding.is_some()
+        && let Err(status) = requests.discard().await
+    {
+        return answer::refusal(&status);
+    }
     let call = Call { method, codec, metadata, requests };
     match method.kind() {
         Kind::Unary if method == Method::Range => {
@@ -79,6 +88,15 @@ pub(super) async fn answer<S: Service>(
         Kind::Unary => call.unary(&context).await.unwrap_or_else(|e| answer::refusal(&e)),
         Kind::ServerStream | Kind::BidiStream => call.streaming(context).await,
     }
+}
+
+/// What the method of a form is to be taken for. A form that says so is read as one: nothing of it is
+/// left for the call.
+fn overriding_verb(request: &Request<Incoming>) -> Option<&HeaderValue> {
+    let headers = request.headers();
+    let is_form = headers.get(CONTENT_TYPE).is_some_and(|kind| kind == FORM);
+    let overriding = headers.get(METHOD_OVERRIDE).filter(|verb| !verb.is_empty());
+    overriding.filter(|_| is_form && *request.method() == Verb::POST)
 }
 
 fn said(status: StatusCode, code: Code, message: &'static str) -> Answer {

@@ -7,11 +7,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::HOST;
-use hyper::{Method, Request, StatusCode, Version};
+use hyper::{Method, Request, StatusCode};
 
 use super::answer::{self, Answer};
-use super::{Context, Door, Service, access, gateway, health, page};
+use super::{Context, Door, Service, access, form, gateway, health, page};
 use crate::log;
 use crate::metrics::Check;
 
@@ -21,9 +20,8 @@ pub(super) async fn answer<S: Service>(
     context: Arc<Context<S>>,
     door: Door,
 ) -> Answer {
-    if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
-        let what = "400 Bad Request: missing required Host header";
-        return answer::error(StatusCode::BAD_REQUEST, what);
+    if let Some(refused) = form::refuse(&request) {
+        return refused;
     }
     if door == Door::Metrics {
         return match tidy(&request) {

@@ -1,5 +1,7 @@
 //! The whole of HTTP against a member made of answers, over a pipe instead of a socket.
 
+mod form;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

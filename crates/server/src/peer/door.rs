@@ -37,7 +37,7 @@ use super::frame::{FRAME_MAX, Kind};
 use super::page::{self, PROMOTE, Page};
 use super::snapshot::{self, Desk};
 use super::{Shared, ask, head, stranger, stream, word};
-use crate::http::{Answer, Content, error, not_found, redirect, tidy, whole};
+use crate::http::{Answer, Content, error, form, not_found, redirect, tidy, whole};
 use crate::listen::{Accepted, Listener};
 use crate::log::{self, Value as LogValue};
 use crate::version;
@@ -96,6 +96,9 @@ where
 
 impl Door {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
+        if let Some(refused) = form::refuse(&request) {
+            return refused;
+        }
         let path = match tidy(&request) {
             Ok(path) => path.into_owned(),
             Err(elsewhere) => return redirect(request.method(), &elsewhere),

@@ -90,8 +90,10 @@ fn parse_rotation(json: &str) -> Parsed<(Rotation, Vec<&'static str>)> {
     let find = |name: &str| options.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
     let number = |name: &str| match find(name) {
         None | Some((_, Value::Null)) => Ok(0),
+        // What is negative says as little as 0 does.
         Some((_, value)) => value
-            .as_u64()
+            .as_i64()
+            .map(|said| u64::try_from(said).unwrap_or(0))
             .ok_or_else(|| format!("invalid log rotation config: {name}: expected a number")),
     };
     let switch = |name: &str| match find(name) {

@@ -82,15 +82,23 @@ where
     /// Lets the rest of the body go by. Ends only if the client breaks off: it is by reading that
     /// one learns of it.
     pub(super) async fn drain(&mut self) -> Status {
+        match self.discard().await {
+            Ok(()) => std::future::pending().await,
+            Err(gone) => gone,
+        }
+    }
+
+    /// Reads the rest of the body, and keeps nothing. An error: the client has broken off.
+    pub(super) async fn discard(&mut self) -> Result<(), Status> {
         self.buffer = BytesMut::new();
         while !self.ended {
             match self.body.frame().await {
                 None => self.ended = true,
                 Some(Ok(_)) => {}
-                Some(Err(_)) => return gone(),
+                Some(Err(_)) => return Err(gone()),
             }
         }
-        std::future::pending().await
+        Ok(())
     }
 
     /// What is left when the body has ended: nothing, a number, or half a value.
