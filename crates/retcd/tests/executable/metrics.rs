@@ -24,6 +24,7 @@ use proto::etcdserverpb::{
 use proto::prost::Message;
 use stdx::tool;
 
+use crate::cluster::fleet::Fleet;
 use crate::support::client::{Client, Failure, Stream, get};
 use crate::support::process::Home;
 use crate::support::{block_on, eventually};
@@ -117,6 +118,39 @@ fn whatever_happens_moves_the_same_metric_of_etcd() {
     let mut command = Command::new(bin.join("server"));
     command.arg("--data-dir").arg(home.data()).args(home.urls()).args(FLAGS);
     lives(&home, command);
+}
+
+/// Alerts look at what waits; without a quorum everything does.
+#[test]
+fn proposals_without_a_quorum_are_pending() {
+    block_on(async {
+        let mut fleet = Fleet::found("pending", 3).await;
+        let (home, client) = (&fleet.seats[0].home, fleet.seats[0].connect().await);
+        let (port, client) = (home.client_port, client.expect("a member"));
+        for at in [1, 2] {
+            fleet.seats[at].kill();
+        }
+        let mut puts = Vec::new();
+        for n in 0..N_KEYS {
+            let mut put = client.open(Method::Put).await.expect("a member");
+            put.send(&PutRequest { key: key(n), ..PutRequest::default() }, true).expect("a member");
+            puts.push(put);
+        }
+        let pending = async |n: i64| {
+            eventually((n, "proposals to be pending"), async || {
+                (samples(port)["etcd_server_proposals_pending"] == n as f64).then_some(())
+            })
+            .await;
+        };
+        pending(N_KEYS).await;
+        for at in [1, 2] {
+            fleet.seats[at].start();
+        }
+        for put in &mut puts {
+            drop(put.next::<PutResponse>().await); // Answered or given up: neither waits any more.
+        }
+        pending(0).await;
+    });
 }
 
 fn lives(home: &Home, command: Command) {

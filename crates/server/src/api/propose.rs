@@ -64,6 +64,10 @@ impl Port {
 
     /// Sends what this turn proposes and asks for on its way.
     pub(super) fn depart(&mut self, outlet: &mut dyn Outlet) {
+        let more = self.waiting.n_more();
+        if more != 0 {
+            self.engine.metrics.proposals_pending.add(more);
+        }
         if let Some(ticket) = self.reads.next_round(self.index) {
             self.engine.tell_member(Event::Read(ticket));
         }

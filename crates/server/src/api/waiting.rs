@@ -60,6 +60,8 @@ pub struct Waiting {
     first: u64,
     window: VecDeque<Slot>,
     unanswered: usize,
+    /// How many of them have been told of.
+    told: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +83,7 @@ pub struct Waiter {
 impl Waiting {
     pub fn new(origin: Origin, port: u16) -> Self {
         assert!((port as usize) < PORTS_MAX, "a port has a place in the request id");
-        Self { origin, port, first: 1, window: VecDeque::new(), unanswered: 0 }
+        Self { origin, port, first: 1, window: VecDeque::new(), unanswered: 0, told: 0 }
     }
 
     /// Opens a place for a proposal and returns its request id; `None` when too many are under way.
@@ -126,6 +128,12 @@ impl Waiting {
         self.unanswered
     }
 
+    /// How many more are unanswered than when this was last asked.
+    pub fn n_more(&mut self) -> i64 {
+        let told = std::mem::replace(&mut self.told, self.unanswered);
+        self.unanswered as i64 - told as i64
+    }
+
     fn trim(&mut self) {
         while self.window.front().is_some_and(|slot| slot.waiter.is_none()) {
             self.window.pop_front();
@@ -151,11 +159,13 @@ mod tests {
     fn each_answer_finds_its_call_once_in_any_order() {
         let mut waiting = Waiting::new(Origin::new(7, 1_000_000), 3);
         let ids: Vec<u64> = (0..4).map(|n| waiting.add(call(n), 10).expect("room")).collect();
+        assert_eq!((waiting.n_more(), waiting.n_more()), (4, 0));
         for n in [2, 0, 1, 3] {
             assert_eq!(waiting.take(ids[n as usize]), Some(call(n)));
             assert_eq!(waiting.take(ids[n as usize]), None);
         }
         assert_eq!(waiting.n_unanswered(), 0);
+        assert_eq!(waiting.n_more(), -4);
     }
 
     #[test]
