@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::{Metrics, Operation};
 
-/// See the module. What was answered in turns is in the last two numbers only: it took a time of its own.
+/// See the module. What was answered in turns is in `range_ops` and `larger_txns` only: it took a time of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Served {
     /// Ranges that failed, and that went well.
