@@ -5,7 +5,6 @@
 //! neither applied nor refused within the time a request has came to nothing.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,16 +20,22 @@ const TIMED_MAX: usize = 65_536;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Own {
-    next: AtomicU64,
-    /// In the order in which they were proposed, and so, mostly, are applied.
-    under_way: Mutex<VecDeque<UnderWay>>,
+    list: Mutex<List>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    next: u64,
+    /// In the order of their ids, and so of their beginning.
+    under_way: VecDeque<UnderWay>,
 }
 
 #[derive(Debug)]
 struct UnderWay {
     id: u64,
-    operation: Operation,
     since: Instant,
+    /// `None` once it has ended.
+    operation: Option<Operation>,
 }
 
 impl Own {
@@ -42,26 +47,34 @@ impl Own {
         patience: Duration,
         times: &ByOperation,
     ) -> u64 {
-        let id = origin.id(PORT as u16, self.next.fetch_add(1, Ordering::Relaxed));
         let since = Instant::now();
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = origin.id(PORT as u16, list.next);
+        list.next += 1;
+        let under_way = &mut list.under_way;
         let is_late = |oldest: &mut UnderWay| since - oldest.since >= patience;
         while let Some(late) = under_way.pop_front_if(is_late) {
-            times.of(late.operation, false).observe(since - late.since);
+            if let Some(operation) = late.operation {
+                times.of(operation, false).observe(since - late.since);
+            }
         }
         if under_way.len() == TIMED_MAX {
             under_way.pop_front();
         }
-        under_way.push_back(UnderWay { id, operation, since });
+        under_way.push_back(UnderWay { id, since, operation: Some(operation) });
         id
     }
 
     /// Proposal `id` was applied, or else refused.
     pub(crate) fn end(&self, id: u64, applied: bool, times: &ByOperation) {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(at) = under_way.iter().position(|one| one.id == id) else { return };
-        let ended = under_way.remove(at).expect("it was just found");
-        times.of(ended.operation, applied).observe(ended.since.elapsed());
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = &mut list.under_way;
+        let Ok(at) = under_way.binary_search_by_key(&id, |one| one.id) else { return };
+        let ended = &mut under_way[at];
+        if let Some(operation) = ended.operation.take() {
+            times.of(operation, applied).observe(ended.since.elapsed());
+        }
+        while under_way.pop_front_if(|oldest| oldest.operation.is_none()).is_some() {}
     }
 }
 
