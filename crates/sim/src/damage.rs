@@ -4,8 +4,8 @@
 //! start, or end when it meets the damage, with an error that names the file; what it serves or
 //! acknowledges until then must be true. An operator has it removed, and another machine joins.
 //!
-//! One machine at a time: the others are a quorum without it, and nothing else that costs a member
-//! happens meanwhile.
+//! One machine at a time: the others are a quorum without it, whatever each of them knows (see
+//! `electorate`), and nothing else that costs a member happens meanwhile.
 
 use std::path::{Path, PathBuf};
 
