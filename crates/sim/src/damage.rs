@@ -4,8 +4,8 @@
 //! start, or end when it meets the damage, with an error that names the file; what it serves or
 //! acknowledges until then must be true. An operator has it removed, and another machine joins.
 //!
-//! One machine at a time: the others are a quorum without it, and nothing else that costs a member
-//! happens meanwhile.
+//! One machine at a time: the others are a quorum without it, whatever each of them knows (see
+//! `electorate`), and nothing else that costs a member happens meanwhile.
 
 use std::path::{Path, PathBuf};
 
@@ -48,7 +48,8 @@ impl World {
         let id = self.hosts[host].founding.id;
         let voters = self.members(|member| !member.is_learner);
         let is_member = self.members(|_| true).contains(&id);
-        let may = is_member && voters.len() > 2 && !self.damage.is_any() && !self.removal_pends();
+        let is_time = voters.len() > 2 && !self.damage.is_any() && !self.removal_pends();
+        let may = is_member && is_time && self.can_do_without(host);
         let disk = self.hosts[host].disk.clone();
         let folders: Vec<Vec<(PathBuf, u64)>> = folders(&disk);
         if !may || folders.is_empty() {
@@ -60,6 +61,7 @@ impl World {
         trace::note(self.now, || format!("byte {offset} of {} flips", path.display()));
         disk.flip_bit(path, offset, bit);
         self.damage.host = Some(host);
+        self.summary.bits_flipped += 1;
     }
 
     /// The process has met the damage.
@@ -126,4 +128,53 @@ fn folders(disk: &dyn Disk) -> Vec<Vec<(PathBuf, u64)>> {
     let files = |dir: PathBuf| names(disk, &dir).into_iter().filter_map(measured).collect();
     let all = names(disk, Path::new(MEMBER_DIR)).into_iter().map(files);
     all.filter(|files: &Vec<_>| !files.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::Clients;
+    use crate::plan::Plan;
+
+    /// Lives on until it is so.
+    fn until(world: &mut World, is_so: impl Fn(&World) -> bool) {
+        let end = world.now + 30 * SECOND;
+        while !is_so(world) {
+            assert!(world.step_until(end), "it never came to that");
+        }
+    }
+
+    fn knows_three(world: &World, host: usize) -> bool {
+        let process = world.hosts[host].process.as_ref();
+        process.is_some_and(|process| process.state.membership().members().count() == 3)
+    }
+
+    #[test]
+    fn no_bit_flips_where_alone_it_is_known_who_could_do_without() {
+        let mut world = World::of(Plan::new(0), 2, 1 << 20, Clients::none());
+        (0..2).for_each(|host| world.start(host));
+        until(&mut world, |world| world.leader().is_some());
+        let leader = world.leader().expect("it was waited for");
+        let other = 1 - leader;
+        let third = world.newcomer(0);
+        world.ask_change(leader, 1, &MemberChange::Add(third));
+        until(&mut world, |world| knows_three(world, leader));
+        assert!(!knows_three(&world, other), "too late to see the difference");
+        let mut random = Generator::new(0);
+        world.flip(leader, &mut random);
+        assert_eq!(world.summary.bits_flipped, 0);
+        // What it applied it forgets when it loses power, until its disk knows as well.
+        until(&mut world, |world| knows_three(world, other) && knows_three(world, 2));
+        world.flip(leader, &mut random);
+        assert_eq!(world.summary.bits_flipped, 0);
+        for host in [other, 2] {
+            world.with(host, |process, around| {
+                process.want_checkpoint(around);
+                Ok(())
+            });
+        }
+        until(&mut world, |world| world.can_do_without(leader));
+        world.flip(leader, &mut random);
+        assert_eq!(world.summary.bits_flipped, 1);
+    }
 }

@@ -22,6 +22,7 @@
 mod ambush;
 mod clients;
 mod damage;
+mod electorate;
 mod holding;
 mod model;
 mod nemesis;

@@ -19,13 +19,15 @@ mod leasing;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use member::conf_change::MembershipChange;
 use proto::raft_request;
-use raft::{Body, Entry, EntryKind, Message};
+use raft::{Body, ConfState, Entry, EntryKind, Message};
 use state::{Outcome, State};
 
 use self::leasing::LeaseOracle;
 pub(crate) use self::leasing::{Said, Word};
 use crate::clients::REQUESTS_MAX;
+use crate::electorate::Electorates;
 use crate::model::Model;
 
 /// The founding members are told of one another by as many entries at once.
@@ -53,8 +55,8 @@ pub(crate) struct Oracle {
     asked: BTreeMap<u64, Bytes>,
     refused: BTreeSet<u64>,
     applied: BTreeSet<u64>,
-    /// Whether the change of membership at an index was accepted.
-    changes: BTreeMap<u64, bool>,
+    /// Whether the change of membership at an index was accepted, and who the members are since.
+    changes: BTreeMap<u64, (bool, ConfState)>,
     pub(crate) model: Model,
     pub(crate) leases: LeaseOracle,
     /// Microseconds since the beginning.
@@ -186,9 +188,27 @@ impl Oracle {
     }
 
     /// A change of membership is accepted, or refused, by all alike.
-    pub(crate) fn changes(&mut self, index: u64, is_accepted: bool) {
-        let known = *self.changes.entry(index).or_insert(is_accepted);
-        assert_eq!(known, is_accepted, "members disagree on the change at {index}");
+    pub(crate) fn changes(&mut self, index: u64, is_accepted: bool, members: ConfState) {
+        let said = (is_accepted, members);
+        let known = self.changes.entry(index).or_insert_with(|| said.clone());
+        assert_eq!(*known, said, "members disagree on the change at {index}");
+    }
+
+    /// The configurations that were ever decided, and those that changes in some log would make.
+    pub(crate) fn electorates(&self) -> Electorates {
+        let is_founding = |index: &u64| self.agreed[*index as usize - 1].0 == FOUNDING_TERM;
+        let founded = self.changes.keys().copied().filter(is_founding).max();
+        let decided = self.changes.range(founded.unwrap_or_default()..);
+        let decided = decided.map(|(index, (_, members))| (*index, members.clone()));
+        let newest = self.changes.last_key_value().map(|(_, (_, members))| members);
+        let undecided = self.logs.values().flat_map(|log| log.range(self.n_agreed() + 1..));
+        let held = undecided.map(|(index, term)| &self.written[&(*index, *term)].0);
+        let changes = held.filter(|(kind, _)| *kind != EntryKind::Normal);
+        let told = changes.filter_map(|(_, data)| {
+            MembershipChange::decode(data.clone()).ok().and_then(|change| change.for_raft())
+        });
+        let proposed = told.filter_map(|change| newest.and_then(|conf| conf.after(&change).ok()));
+        Electorates { decided: decided.collect(), proposed: proposed.collect() }
     }
 
     /// A member has applied an entry, and this came of it.

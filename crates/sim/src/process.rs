@@ -44,7 +44,7 @@ use storage::revlog::Hurry;
 use storage::wal::Wal;
 
 use self::applying::ApplyWork;
-pub(crate) use self::boot::{Founding, boot};
+pub(crate) use self::boot::{Founding, boot, knows};
 use self::keeping::Keeping;
 pub(crate) use self::leasing::LeaseQuestion;
 use self::leasing::{Errand, Round};
@@ -252,6 +252,11 @@ impl Process {
         let change = roster::propose(meant, self.state.membership());
         self.waiting.insert(id);
         self.tell(Event::Change(MembershipChange { id, ..change }), around);
+    }
+
+    /// Whether a request of this number is not answered yet.
+    pub(crate) fn waits_for(&self, id: u64) -> bool {
+        self.waiting.contains(&id)
     }
 
     /// Whether this member knows that it does not belong to the cluster any more.

@@ -6,7 +6,7 @@
 
 use member::Event;
 use proto::etcdserverpb::Member;
-use raft::NodeId;
+use raft::{Body, EntryKind, NodeId};
 use state::membership::MemberChange;
 use stdx::Generator;
 
@@ -20,6 +20,8 @@ pub(crate) const HOSTS_MAX: usize = 9;
 const MEMBERS_MAX: usize = 7;
 /// Longer than a request waits for a leader.
 const REMOVAL_PAUSE: u64 = 9 * SECOND;
+/// The same by the slowest clock, with a pause.
+const REMOVAL_PAUSE_MAX: u64 = 19 * SECOND;
 
 impl World {
     /// The ids of the members as whoever has applied most knows them.
@@ -72,7 +74,7 @@ impl World {
         } else if fault == Fault::Promote && !learners.is_empty() {
             MemberChange::Promote { id: *random.pick(&learners) }
         } else if fault == Fault::RemoveMember && self.may_remove() {
-            self.removal_asked = self.now;
+            self.removal = Some((number, self.now));
             let all = self.members(|_| true);
             MemberChange::Remove { id: *random.pick(&all) }
         } else {
@@ -97,8 +99,14 @@ impl World {
         voters.len() > 1 && !self.removal_pends() && !self.damage.is_any()
     }
 
+    /// Whether the last removal may yet enter a log, from who was asked or from the network.
     pub(crate) fn removal_pends(&self) -> bool {
-        self.removal_asked > 0 && self.now <= self.removal_asked + REMOVAL_PAUSE
+        let Some((number, asked)) = self.removal else { return false };
+        let mut processes = self.hosts.iter().filter_map(|host| host.process.as_ref());
+        let may_wait = self.now <= asked + REMOVAL_PAUSE_MAX;
+        self.now <= asked + REMOVAL_PAUSE
+            || may_wait && processes.any(|process| process.waits_for(number))
+            || self.queue.values().any(carries_change)
     }
 
     /// A machine that is to join, and starts after `delay`.
@@ -124,5 +132,53 @@ impl World {
             process.tell(Event::TransferLeader(to), around);
             Ok(())
         });
+    }
+}
+
+/// Whether this is a change of membership on its way to whoever leads.
+fn carries_change(happening: &Happening) -> bool {
+    let Happening::Arrive(parcel) = happening else { return false };
+    let Body::Propose { entries } = &parcel.message.body else { return false };
+    entries.iter().any(|(kind, _)| *kind != EntryKind::Normal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::Clients;
+    use crate::plan::Plan;
+
+    #[test]
+    fn a_removal_pends_for_as_long_as_it_may_enter_a_log() {
+        let mut world = World::of(Plan::new(0), 3, 1 << 20, Clients::none());
+        (0..3).for_each(|host| world.start(host));
+        world.run_until(5 * SECOND, &mut |_| {});
+        let leader = world.leader().expect("nothing stands in the way");
+        let asked = (leader + 1) % 3;
+        world.network.late.insert((asked, leader), 2 * REMOVAL_PAUSE_MAX);
+        world.removal = Some((1, world.now));
+        world.ask_change(asked, 1, &MemberChange::Remove { id: asked as u64 + 1 });
+        world.run_until(world.now + SECOND, &mut |_| {});
+        world.network.late.clear();
+        for _ in 1..2 * REMOVAL_PAUSE_MAX / SECOND {
+            assert_eq!(world.members(|_| true).len(), 3);
+            assert!(world.removal_pends());
+            world.run_until(world.now + SECOND, &mut |_| {});
+        }
+        world.run_until(world.now + SECOND, &mut |_| {});
+        assert_eq!(world.members(|_| true).len(), 2, "it has come to pass");
+        assert!(!world.removal_pends());
+    }
+
+    #[test]
+    fn a_removal_by_a_slow_clock_pends_longer() {
+        let mut world = World::of(Plan::new(0), 3, 1 << 20, Clients::none());
+        world.start(0);
+        world.removal = Some((1, 0));
+        world.ask_change(0, 1, &MemberChange::Remove { id: 2 });
+        world.run_until(REMOVAL_PAUSE + 1, &mut |_| {});
+        assert!(world.removal_pends(), "it waits for a leader");
+        world.run_until(REMOVAL_PAUSE_MAX + 1, &mut |_| {});
+        assert!(!world.removal_pends(), "nobody waits so long");
     }
 }

@@ -19,7 +19,8 @@ pub struct Summary {
     /// Entries agreed upon, and how many times one was held against the model.
     pub entries: u64,
     pub compared: u64,
-    /// Flipped bits that a member met.
+    /// Bits that flipped where they rested, and how many of them a member met.
+    pub bits_flipped: u64,
     pub damage_found: u64,
     /// Events that watchers saw.
     pub events: u64,
@@ -50,6 +51,7 @@ impl Summary {
         self.unanswered += other.unanswered;
         self.entries += other.entries;
         self.compared += other.compared;
+        self.bits_flipped += other.bits_flipped;
         self.damage_found += other.damage_found;
         self.events += other.events;
         self.expired += other.expired;
@@ -72,7 +74,7 @@ impl fmt::Display for Summary {
             f,
             "{} steps, {seconds} s of virtual time, {} messages, {} snapshots, \
              {} operations asked, {} checked, {} unanswered, {} entries compared {} times, \
-              {} bad disks met, {} events watched, {} leases expired, faults:",
+             {} bits flipped, {} bad disks met, {} events watched, {} leases expired, faults:",
             self.steps,
             self.messages,
             self.snapshots,
@@ -81,6 +83,7 @@ impl fmt::Display for Summary {
             self.unanswered,
             self.entries,
             self.compared,
+            self.bits_flipped,
             self.damage_found,
             self.events,
             self.expired

@@ -103,9 +103,13 @@ impl World {
         self.after(pause, crate::world::Happening::Watcher(n));
     }
 
+    /// Once all is healed nobody stays with a machine that is no member: it will never tell more.
     fn is_alive(&self, connection: Connection) -> bool {
         let host = &self.hosts[connection.host];
-        host.life == connection.life && host.process.is_some()
+        let may_stay = self.healed.is_none() || {
+            self.members(|member| !member.is_learner).contains(&host.founding.id)
+        };
+        may_stay && host.life == connection.life && host.process.is_some()
     }
 
     fn connect(&mut self, watcher: &mut Watcher, random: &mut Generator) {
@@ -244,5 +248,30 @@ impl Watcher {
             interest.take(model, response);
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::Clients;
+    use crate::plan::Plan;
+
+    #[test]
+    fn once_all_is_healed_nobody_stays_with_a_machine_that_was_never_let_in() {
+        let mut world = World::of(Plan::new(0), 3, 1 << 20, Clients::none());
+        (0..3).for_each(|host| world.start(host));
+        let stranger = world.newcomer(0).id as usize - 1;
+        world.run_until(5 * SECOND, &mut |_| {});
+        let opened = world.with(stranger, |process, _| Ok(process.open_stream(0)));
+        let stream = (0, opened.expect("it is up"));
+        let connection = Connection { host: stranger, life: world.hosts[stranger].life, stream };
+        let watcher = Watcher { connection: Some(connection), ..Watcher::default() };
+        world.watchers.0 = vec![watcher];
+        world.watcher(0);
+        assert!(world.watchers.0[0].connection.is_some(), "it may be wrong before");
+        world.healed = Some(world.now);
+        world.watcher(0);
+        assert!(world.watchers.0[0].connection.is_none());
     }
 }

@@ -135,8 +135,8 @@ pub(crate) struct World {
     chaos: u64,
     /// The longest time between two faults.
     pub(crate) calm_max: u64,
-    /// When the last removal of a member was asked for.
-    pub(crate) removal_asked: u64,
+    /// The last removal of a member that was asked for: its number, and when it was.
+    pub(crate) removal: Option<(u64, u64)>,
     duties: Vec<Duty>,
 }
 
@@ -193,7 +193,7 @@ impl World {
             plan,
             healed: None,
             calm_max: 0,
-            removal_asked: 0,
+            removal: None,
             duties: Vec::new(),
         }
     }

@@ -15,7 +15,7 @@
 //! snapshots slow|fast · snapshot n1 n2             whether wanted snapshots are taken at once
 //! sent n1 n2 ok|failed · unreachable n1 n2
 //! message n2 n1 t5 Vote last=1@1                   out of thin air: Vote, PreVote, VoteReply, PreVoteReply,
-//!                                                  Heartbeat, AppendReply, Append, TimeoutNow, Read
+//!                                                  Heartbeat, AppendReply, Append, Snapshot, TimeoutNow, Read
 //! stabilize · status · progress n1 · log n1 · conf-state n1
 //! quiet · loud                                     whether what happens is printed
 //! ```
@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use raft::{
     AppendReply, Body, ConfState, Config, Context, Effects, Entry, EntryId, EntryKind, Index,
-    Input, Message, NodeId, PersistId, Term,
+    Input, Message, NodeId, PersistId, Snapshot, Term,
 };
 
 use crate::member::{Apply, Member, Write, conf_change, id, is_conf_change};
@@ -472,6 +472,11 @@ impl Stage {
                 entries: fields.iter().filter_map(|f| f.strip_prefix('+')).map(entry).collect(),
                 commit: index("commit"),
             },
+            "Snapshot" => {
+                let EntryId { term, index } = id_of("at");
+                let (conf_state, data) = (self.conf.clone(), Bytes::new());
+                Body::Snapshot(Box::new(Snapshot { index, term, conf_state, data }))
+            }
             "TimeoutNow" => Body::TimeoutNow,
             "TransferLeader" => Body::TransferLeader,
             "Read" => Body::ReadIndex { context: Context(number(fields[0])) },

@@ -132,8 +132,9 @@ impl Process {
         let accepted = meant.filter(|meant| self.state.membership().check(meant).is_ok());
         let told = named.filter(|_| accepted.is_some()).and_then(MembershipChange::for_raft);
         let is_accepted = accepted.is_some();
-        around.oracle.changes(entry.index.0, is_accepted);
         self.state.conf_change(entry.index.0, entry.term.0, accepted);
+        let members = roster::conf_state(&self.state);
+        around.oracle.changes(entry.index.0, is_accepted, members);
         self.tell(Event::ConfChangeApplied { index: entry.index, change: told }, around);
         let Some(change) = change else { return };
         if self.waiting.remove(&change.id) {

@@ -69,13 +69,8 @@ pub(crate) fn boot(
     now: u64,
     oracle: &mut Oracle,
 ) -> Alive<Process> {
-    disk.create_dir(Path::new(MEMBER_DIR))?;
-    disk.create_dir(Path::new(SNAPSHOT_DIR))?;
-    let config = state_config(founding.checkpoints);
-    let mut state = restore::open(&disk, Path::new(MEMBER_DIR), config)?;
-    finish_install(&disk, config, &mut state)?;
+    let (mut state, Remembered { wal, hard_state, entries }) = recover(&disk, founding)?;
     let (applied, term) = state.applied();
-    let Remembered { wal, hard_state, entries } = remember(&disk, founding, &state)?;
     if state.is_new() {
         // From now on a log that is gone is missed.
         state.checkpoint().commit(&mut Hurry)?;
@@ -100,6 +95,22 @@ pub(crate) fn boot(
     let patience = Patience { retry_ticks: 5, give_up_ticks: 70 };
     let member = Member::new(node, contexts_from, patience);
     Ok(process(founding, disk, member, wal, state))
+}
+
+/// Up to which entry a machine would know, started on this disk, that all was agreed upon.
+pub(crate) fn knows(disk: &Arc<dyn Disk>, founding: &Founding) -> Alive<u64> {
+    let (state, remembered) = recover(disk, founding)?;
+    Ok(state.applied().0.max(remembered.hard_state.commit.0))
+}
+
+fn recover(disk: &Arc<dyn Disk>, founding: &Founding) -> Alive<(State, Remembered)> {
+    disk.create_dir(Path::new(MEMBER_DIR))?;
+    disk.create_dir(Path::new(SNAPSHOT_DIR))?;
+    let config = state_config(founding.checkpoints);
+    let mut state = restore::open(disk, Path::new(MEMBER_DIR), config)?;
+    finish_install(disk, config, &mut state)?;
+    let remembered = remember(disk, founding, &state)?;
+    Ok((state, remembered))
 }
 
 fn process(

@@ -121,8 +121,14 @@ impl SimulatedDisk {
         let mut world = self.world();
         world.crashed = true;
         let World { names, random, .. } = &mut *world;
-        let survived = names.survive(random);
+        let survived = names.survive(&mut Luck::Drawn(random));
         Self::of(Random(world.random.next()), survived)
+    }
+
+    /// A copy, as a crash would leave the disk that takes all that was not synced. This one goes on.
+    #[must_use]
+    pub fn at_rest(&self) -> Self {
+        Self::of(Random(0), self.world().names.survive(&mut Luck::Out))
     }
 
     /// Kills the process and spares the machine: all that was written is still there, and what was
@@ -394,6 +400,30 @@ impl Random {
     /// One of `choices`, which must not be empty.
     fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[(self.next() % choices.len() as u64) as usize]
+    }
+}
+
+/// What of the things that were not synced outlives a crash.
+enum Luck<'a> {
+    Drawn(&'a mut Random),
+    /// Nothing does.
+    Out,
+}
+
+impl Luck<'_> {
+    fn spares(&mut self) -> bool {
+        match self {
+            Self::Drawn(random) => random.coin(),
+            Self::Out => false,
+        }
+    }
+
+    /// One of `versions`, of which the first is durable.
+    fn pick<'a, T>(&mut self, versions: &'a [T]) -> &'a T {
+        match self {
+            Self::Drawn(random) => random.pick(versions),
+            Self::Out => &versions[0],
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Random;
+use super::{Luck, Random};
 use crate::disk::SECTOR_SIZE;
 
 /// A sector, or a hole that reads as zeros and takes no space.
@@ -149,20 +149,20 @@ impl Content {
     }
 
     /// What is found after a crash.
-    pub(super) fn survive(&self, random: &mut Random) -> Self {
+    pub(super) fn survive(&self, luck: &mut Luck<'_>) -> Self {
         let mut lens = self.dirty_lens.clone();
         lens.push(if lens.is_empty() { self.lost_len.unwrap_or(self.len) } else { self.len });
         let mut found = Self { sectors: self.sectors.clone(), ..Self::default() };
         for (&sector, versions) in &self.dirty {
             let newest = self.sectors.get(sector).cloned().flatten();
             let choices = [versions.as_slice(), &[newest]].concat();
-            found.put(sector, random.pick(&choices).clone());
+            found.put(sector, luck.pick(&choices).clone());
         }
         for (&sector, platter) in &self.lost {
             found.put(sector, platter.clone());
         }
         found.len = (found.sectors.len() * SECTOR_SIZE) as u64;
-        found.set_len(*random.pick(&lens));
+        found.set_len(*luck.pick(&lens));
         found.sync();
         found
     }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::{Inode, Random};
+use super::{Inode, Luck};
 
 #[derive(Clone, Default)]
 pub(super) struct Names {
@@ -130,15 +130,15 @@ impl Names {
     }
 
     /// The names and files found after a crash: of the pending changes any subset, in their order.
-    pub(super) fn survive(&self, random: &mut Random) -> Self {
+    pub(super) fn survive(&self, luck: &mut Luck<'_>) -> Self {
         let mut durable = self.durable.clone();
         for change in &self.pending {
-            if random.coin() {
+            if luck.spares() {
                 change.clone().make(&mut durable);
             }
         }
         for inode in durable.values_mut() {
-            let found = inode.lock().expect("no panic within").survive(random);
+            let found = inode.lock().expect("no panic within").survive(luck);
             *inode = Arc::new(Mutex::new(found));
         }
         let folders = self.folders.clone();

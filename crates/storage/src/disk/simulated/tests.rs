@@ -175,6 +175,26 @@ fn a_killed_process_leaves_unsynced_writes_that_a_crash_may_still_take() {
 }
 
 #[test]
+fn at_rest_is_what_was_synced_and_the_disk_goes_on() {
+    each_seed(|g| {
+        let disk = disk(g.number());
+        let file = disk.create(&at("a")).expect("a file");
+        disk.sync_dir(Path::new("d")).expect("synced");
+        let synced = g.bytes(1..1500);
+        file.write_at(0, &synced).expect("written");
+        file.sync().expect("synced");
+        file.write_at(g.below(2000), &g.bytes(1..1500)).expect("written");
+        disk.create(&at("b")).expect("a file");
+        let written = content(&disk, "a");
+        assert_eq!(content(&disk.at_rest(), "a"), Some(synced));
+        assert_eq!(content(&disk.at_rest(), "b"), None);
+        assert_eq!(content(&disk, "a"), written);
+        file.sync().expect("the disk goes on");
+        assert_eq!(content(&disk.at_rest(), "a"), written);
+    });
+}
+
+#[test]
 fn a_lock_dies_with_its_guard_or_with_the_power() {
     let old = disk(1);
     let guard = old.lock(&at("lock")).expect("free");
