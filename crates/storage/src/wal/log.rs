@@ -192,7 +192,7 @@ impl Wal {
             self.last_index = entry.index;
             self.must_sync = true;
             if self.encoder.buffer.len() >= BUFFER_MAX {
-                self.guarded(Self::write)?;
+                self.guarded(Self::write_buffer)?;
             }
         }
         if let Some(state) = hard_state.filter(|state| *state != HardState::default()) {

@@ -49,6 +49,25 @@ fn create(disk: &SimulatedDisk) -> Wal {
     Wal::create_with(Arc::new(disk.clone()), Path::new(DIR), METADATA, SETTINGS).expect("a new log")
 }
 
+/// Of a batch longer than the buffer the first part is written before its last is taken.
+#[test]
+fn a_batch_of_any_size_is_written_and_found() {
+    let disk = SimulatedDisk::new(1);
+    let mut wal = create(&disk);
+    let data = vec![7; 3 << 20];
+    let entries = (1..=4).map(|index| EntryRef { kind: 0, term: 1, index, data: &data });
+    let state = HardState { term: 1, vote: 1, commit: 4 };
+    wal.append(entries, Some(state)).expect("taken");
+    wal.write().expect("written");
+    wal.flush().expect("durable");
+    drop(wal);
+    let (mut wal, found) =
+        Wal::open_with(Arc::new(disk.crash()), Path::new(DIR), SnapshotMark::default(), SETTINGS)
+            .expect("a log");
+    assert_eq!(found.entries.iter().map(|e| e.data.len()).collect::<Vec<_>>(), [3 << 20; 4]);
+    wal.flush().expect("it goes on");
+}
+
 /// The power fails at every operation of a history in turn; what follows is as random as what came
 /// before.
 #[test]

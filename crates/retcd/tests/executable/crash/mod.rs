@@ -25,6 +25,7 @@ use proto::Method;
 use proto::etcdserverpb::{HashKvRequest, HashKvResponse};
 use stdx::Generator;
 use stdx::generate::each_seed_of;
+use tokio::time::timeout;
 
 use self::history::History;
 use self::lease::Leases;
@@ -32,7 +33,7 @@ use self::watcher::Watcher;
 use self::writer::{Load, Writers};
 use super::support::client::Client;
 use super::support::process::{Home, Server};
-use super::support::{block_on, eventually};
+use super::support::{PATIENCE, block_on, eventually};
 
 const ROUNDS_DEFAULT: usize = 15;
 /// A checkpoint every so many entries.
@@ -134,7 +135,8 @@ impl Life {
         let leases = self.leases.alive();
         let shown = self.watcher.current();
         self.writers.begin(self.home.client_port, seed, load, leases, shown).await;
-        self.writers.acknowledged(acknowledged).await;
+        let answered = timeout(PATIENCE, self.writers.acknowledged(acknowledged)).await;
+        assert!(answered.is_ok(), "nobody is answered any more:\n{}", server.log());
         match end {
             End::AmidWrites => server.kill(),
             End::AtRest => {
