@@ -5,8 +5,9 @@
 //! threads is taken, unless the ticks show that it lacks something.
 
 use std::fs::{self, File};
+use std::iter;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::param::clock_ticks_per_second;
@@ -23,14 +24,9 @@ pub(crate) struct Cpu {
 
 impl Cpu {
     pub(crate) fn of(pid: Pid) -> Self {
-        let proc = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
-        let tasks = fs::read_dir(proc.join("task")).into_iter().flatten().flatten();
-        let threads = tasks
-            .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
-            .filter_map(|text| text.split(' ').next()?.parse().ok())
-            .map(Duration::from_nanos)
-            .sum();
-        let stat = fs::read_to_string(proc.join("stat")).unwrap_or_default();
+        let threads = Meter::of(iter::once(pid)).read();
+        let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+        let stat = fs::read_to_string(stat).unwrap_or_default();
         Self { threads, ticks: duration(ticks(&stat).unwrap_or(0)) }
     }
 

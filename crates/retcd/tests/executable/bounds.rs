@@ -19,7 +19,7 @@ use proto::etcdserverpb::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::timeout;
 
-use crate::support::client::{Client, Failure, Stream, get};
+use crate::support::client::{Client, Failure, Stream, samples};
 use crate::support::process::{Home, Server};
 use crate::support::{PATIENCE, block_on, prompt};
 
@@ -259,12 +259,8 @@ fn grew_at_most(max: u64, before: u64, server: &Server) {
 
 /// What a member has counted of them.
 fn ranges_and_txns(port: u16) -> [u64; 2] {
-    let page = get(port, "/metrics").expect("a page");
-    ["range", "txn"].map(|what| {
-        let name = format!("etcd_mvcc_{what}_total ");
-        let value = page.lines().find_map(|line| line.strip_prefix(&name)).expect("a count");
-        value.parse().expect("a number")
-    })
+    let samples = samples(port);
+    ["range", "txn"].map(|what| samples[&format!("etcd_mvcc_{what}_total")] as u64)
 }
 
 /// Writes so many MiB of values, a transaction for each.

@@ -25,7 +25,7 @@ use proto::prost::Message;
 use stdx::tool;
 
 use crate::cluster::fleet::Fleet;
-use crate::support::client::{Client, Failure, Stream, get};
+use crate::support::client::{Client, Failure, Stream, samples};
 use crate::support::process::Home;
 use crate::support::{block_on, eventually};
 
@@ -255,12 +255,4 @@ fn missing(samples: &BTreeMap<String, f64>) -> Vec<String> {
     let still = still.map(|name| (*name).to_owned());
     let wrong = COUNTED.iter().filter(|(name, n)| value(name) != Some(*n));
     still.chain(wrong.map(|(name, n)| format!("{name}: {:?}, not {n}", value(name)))).collect()
-}
-
-/// Each sample, by its name with its labels.
-fn samples(port: u16) -> BTreeMap<String, f64> {
-    let page = get(port, "/metrics").expect("a page");
-    let lines = page.lines().filter(|line| !line.starts_with('#'));
-    let samples = lines.filter_map(|line| line.rsplit_once(' '));
-    samples.filter_map(|(name, n)| Some((name.to_owned(), n.parse().ok()?))).collect()
 }

@@ -138,12 +138,7 @@ impl<'a> Turn<'a> {
 
     /// The state as of this turn.
     pub(crate) fn state(&mut self) -> &State {
-        self.state_and_outlet().0
-    }
-
-    pub(crate) fn state_and_outlet(&mut self) -> (&State, &mut dyn Outlet) {
-        let engine = self.engine;
-        (self.state.get_or_insert_with(|| engine.state()), self.outlet)
+        self.state_and_watch().0
     }
 
     /// The state, and what a watch stream sends by.

@@ -36,8 +36,10 @@ pub(crate) struct Sent {
 impl Served {
     /// Counts what was answered since `began`.
     pub(crate) fn count(&self, metrics: &Metrics, began: Instant) {
-        metrics.ranges.add(self.range_ops);
-        metrics.txns.add(self.larger_txns);
+        if self.range_ops > 0 {
+            metrics.ranges.add(self.range_ops);
+            metrics.txns.add(self.larger_txns);
+        }
         let n: u64 = self.ranges.iter().chain(&self.txns).sum();
         if n + self.auth_statuses + self.sent.replies + self.sent.messages == 0 {
             return;

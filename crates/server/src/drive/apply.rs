@@ -178,7 +178,7 @@ impl<'a> Applier<'a> {
         }
         let id = raft_request::request_id(&entry.data);
         let origin = id.and_then(|id| self.origin_of(entry, id));
-        let port = origin.filter(|&port| port < self.answers.len());
+        let port = self.waiting_port(origin);
         self.scratch.clear();
         let outcome =
             state.apply(index, entry.term.0, &entry.data, port.is_some(), &mut self.scratch);
@@ -204,6 +204,11 @@ impl<'a> Applier<'a> {
         self.answers[port].push(PortWork::Done { id: outcome.request_id, result });
     }
 
+    /// The port that waits for the answer, if it was one that proposed.
+    fn waiting_port(&self, origin: Option<usize>) -> Option<usize> {
+        origin.filter(|&port| port < self.answers.len())
+    }
+
     /// Who has proposed the entry, if it was somebody of this process.
     fn origin_of(&self, entry: &Entry, id: u64) -> Option<usize> {
         if entry.index.0 <= self.replayed { None } else { self.engine.origin.port_of(id) }
@@ -224,8 +229,7 @@ impl<'a> Applier<'a> {
         state.conf_change(entry.index.0, entry.term.0, accepted.clone());
         self.engine.tell_member(Event::ConfChangeApplied { index: entry.index, change: told });
         let Some(change) = change else { return };
-        let origin = self.origin_of(entry, change.id);
-        if let Some(port) = origin.filter(|&port| port < self.answers.len()) {
+        if let Some(port) = self.waiting_port(self.origin_of(entry, change.id)) {
             let result = match (accepted, refusal) {
                 (Some(accepted), _) => {
                     let promoted = matches!(accepted, MemberChange::Promote { .. });

@@ -231,7 +231,6 @@ impl Wal {
     ///
     /// As for `flush`.
     pub fn write(&mut self) -> io::Result<()> {
-        self.ready()?;
         self.guarded(Self::write_buffer)
     }
 
@@ -243,7 +242,6 @@ impl Wal {
     /// Those of the disk. Nothing taken since the last `flush` may then be acknowledged, and the
     /// log is done for.
     pub fn flush(&mut self) -> io::Result<()> {
-        self.ready()?;
         self.guarded(|wal| {
             wal.write_buffer()?;
             if wal.offset >= wal.workshop.segment_size {
@@ -326,8 +324,9 @@ impl Wal {
         Ok(())
     }
 
-    /// Runs `work`; if it fails, it was the last.
+    /// Runs `work`, unless some failed before; if it fails, it was the last.
     fn guarded(&mut self, work: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
+        self.ready()?;
         self.failed = true;
         work(self)?;
         self.failed = false;

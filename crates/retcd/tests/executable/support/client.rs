@@ -1,5 +1,6 @@
 //! A gRPC client of a few lines: calls, streams, and whether a failure was an answer.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::TcpStream as PlainStream;
 
@@ -38,6 +39,14 @@ pub(crate) fn get(port: u16, path: &str) -> io::Result<String> {
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// What a server counts: each sample, by its name with its labels.
+pub(crate) fn samples(port: u16) -> BTreeMap<String, f64> {
+    let page = get(port, "/metrics").expect("a page");
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    let samples = lines.filter_map(|line| line.rsplit_once(' '));
+    samples.filter_map(|(name, n)| Some((name.to_owned(), n.parse().ok()?))).collect()
 }
 
 /// A connection. Its clones share it.

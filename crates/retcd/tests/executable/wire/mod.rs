@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use self::peer::{ACK, DATA, END_STREAM, Frame, GO_AWAY, HEADERS, PING, Peer, RESET, SETTINGS};
-use crate::support::client::get;
+use crate::support::client::{get, samples};
 use crate::support::process::{Home, Server};
 use crate::support::{PATIENCE, block_on, eventually};
 
@@ -169,12 +169,9 @@ fn a_timeout_ends_a_call_that_waits() {
 
 /// What a member has received from gRPC's clients, and sent to them, by its own account.
 fn traffic(port: u16) -> [u64; 2] {
-    let page = get(port, "/metrics").expect("a page");
-    ["received", "sent"].map(|way| {
-        let name = format!("etcd_network_client_grpc_{way}_bytes_total ");
-        let value = page.lines().find_map(|line| line.strip_prefix(&name)).expect("a count");
-        value.parse::<f64>().expect("a number") as u64
-    })
+    let samples = samples(port);
+    let name = |way| format!("etcd_network_client_grpc_{way}_bytes_total");
+    ["received", "sent"].map(|way| samples[&name(way)] as u64)
 }
 
 #[test]
